@@ -18,6 +18,8 @@ type compiled struct {
 	method string
 	segs   []seg
 	greedy int // index of the greedy segment, -1
+
+	since, until Version
 }
 
 type seg struct {
@@ -50,6 +52,17 @@ func exactKey(method, first string, n int) string {
 
 func compile(r *Route) (*compiled, error) {
 	c := &compiled{route: r, method: r.Method, greedy: -1}
+	var err error
+	if r.Since != "" {
+		if c.since, err = ParseVersion(r.Since); err != nil {
+			return nil, fmt.Errorf("route %s: %w", r.Key(), err)
+		}
+	}
+	if r.Until != "" {
+		if c.until, err = ParseVersion(r.Until); err != nil {
+			return nil, fmt.Errorf("route %s: %w", r.Key(), err)
+		}
+	}
 	for i, p := range strings.Split(strings.TrimPrefix(r.Pattern, "/"), "/") {
 		if !strings.HasPrefix(p, "{") {
 			c.segs = append(c.segs, seg{lit: p})
@@ -70,22 +83,24 @@ func compile(r *Route) (*compiled, error) {
 	return c, nil
 }
 
-// Match finds the routes for a method and an escaped path without version prefix, best first: literal segments win
-// over variables, fixed patterns over greedy ones. vars are unescaped.
-func (t *Table) Match(method, path string) []Match {
+// Match finds the route of a version for a method and an escaped path without version prefix. Literal segments win
+// over variables, fixed patterns over greedy ones. Vars are unescaped.
+func (t *Table) Match(method, path string, v Version) (Match, bool) {
 	parts := strings.Split(strings.Trim(path, "/"), "/")
-	var out []Match
-	for _, c := range t.exact[exactKey(method, parts[0], len(parts))] {
-		if m, ok := c.match(parts); ok {
-			out = insert(out, m)
+	best, found := Match{}, false
+	try := func(cs []*compiled) {
+		for _, c := range cs {
+			if !v.In(c.since, c.until) {
+				continue
+			}
+			if m, ok := c.match(parts); ok && (!found || m.score > best.score) {
+				best, found = m, true
+			}
 		}
 	}
-	for _, c := range t.multi[method+" "+parts[0]] {
-		if m, ok := c.match(parts); ok {
-			out = insert(out, m)
-		}
-	}
-	return out
+	try(t.exact[exactKey(method, parts[0], len(parts))])
+	try(t.multi[method+" "+parts[0]])
+	return best, found
 }
 
 // Methods lists the methods that have a route for the path, for 405 answers.
@@ -105,17 +120,6 @@ type Match struct {
 	Route *Route
 	Vars  map[string]string
 	score int
-}
-
-func insert(ms []Match, m Match) []Match {
-	i := 0
-	for i < len(ms) && ms[i].score >= m.score {
-		i++
-	}
-	ms = append(ms, Match{})
-	copy(ms[i+1:], ms[i:])
-	ms[i] = m
-	return ms
 }
 
 func (c *compiled) match(parts []string) (Match, bool) {
