@@ -1,0 +1,256 @@
+// Package engineconfig is the engine's configuration: dockerd's flags and dockerd's daemon.json, with dockerd's rules.
+//
+// A key may stand on the command line or in the file, not in both; unknown keys are refused by name. Parse gives a
+// validated Config; nothing here touches the system.
+package engineconfig
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/docker/go-units"
+
+	"longshore/internal/core/fault"
+)
+
+// Default paths, dockerd's own names under Longshore's directories.
+const (
+	DefaultDataRoot = "/var/lib/longshore"
+	DefaultExecRoot = "/run/longshore"
+	DefaultFile     = "/etc/docker/daemon.json"
+	DefaultHost     = "unix:///var/run/docker.sock"
+	DefaultPidfile  = "/run/longshore.pid"
+)
+
+// AddressPool is one entry of default-address-pools.
+type AddressPool struct {
+	Base netip.Prefix `json:"base"`
+	Size int          `json:"size"`
+}
+
+// Runtime is one entry of runtimes.
+type Runtime struct {
+	Path string   `json:"path"`
+	Args []string `json:"runtimeArgs,omitempty"`
+}
+
+// Config holds every setting under its daemon.json key.
+type Config struct {
+	Hosts           []string `json:"hosts"`
+	Group           string   `json:"group"`
+	DataRoot        string   `json:"data-root"`
+	ExecRoot        string   `json:"exec-root"`
+	Pidfile         string   `json:"pidfile"`
+	Debug           bool     `json:"debug"`
+	LogLevel        string   `json:"log-level"`
+	LogFormat       string   `json:"log-format"`
+	LiveRestore     bool     `json:"live-restore"`
+	ShutdownTimeout int      `json:"shutdown-timeout"` // seconds, -1: no limit
+	Labels          []string `json:"labels"`
+
+	Bridge       string        `json:"bridge"`
+	BIP          string        `json:"bip"`
+	FixedCIDR    string        `json:"fixed-cidr"`
+	AddressPools []AddressPool `json:"default-address-pools"`
+	MTU          int           `json:"mtu"`
+	ICC          bool          `json:"icc"`
+	IP           string        `json:"ip"`
+	IPForward    bool          `json:"ip-forward"`
+	IPMasq       bool          `json:"ip-masq"`
+	HostGateway  []string      `json:"host-gateway-ips"`
+	DNS          []string      `json:"dns"`
+	DNSOptions   []string      `json:"dns-opts"`
+	DNSSearch    []string      `json:"dns-search"`
+
+	LogDriver string            `json:"log-driver"`
+	LogOpts   map[string]string `json:"log-opts"`
+
+	DefaultRuntime   string                  `json:"default-runtime"`
+	Runtimes         map[string]Runtime      `json:"runtimes"`
+	DefaultUlimits   map[string]units.Ulimit `json:"default-ulimits"`
+	DefaultShmSize   Bytes                   `json:"default-shm-size"`
+	DefaultIpcMode   string                  `json:"default-ipc-mode"`
+	DefaultCgroupns  string                  `json:"default-cgroupns-mode"`
+	CgroupParent     string                  `json:"cgroup-parent"`
+	Init             bool                    `json:"init"`
+	InitPath         string                  `json:"init-path"`
+	SeccompProfile   string                  `json:"seccomp-profile"`
+	NoNewPrivileges  bool                    `json:"no-new-privileges"`
+	OOMScoreAdjust   int                     `json:"oom-score-adjust"`
+	ShimPath         string                  `json:"-"`
+	File             string                  `json:"-"`
+	InsecureRegistry []string                `json:"insecure-registries"`
+	RegistryMirrors  []string                `json:"registry-mirrors"`
+	MaxDownloads     int                     `json:"max-concurrent-downloads"`
+	MaxUploads       int                     `json:"max-concurrent-uploads"`
+
+	// Accepted because they ask for what Longshore does anyway; other values are refused by Validate.
+	StorageDriver string   `json:"storage-driver"`
+	ExecOpts      []string `json:"exec-opts"`
+	IPTables      bool     `json:"iptables"`
+	UserlandProxy bool     `json:"userland-proxy"`
+	Experimental  bool     `json:"experimental"`
+
+	// RefuseNewerClients answers 400 to API versions above the newest; Longshore's own key.
+	RefuseNewerClients bool `json:"refuse-newer-clients"`
+	// Check only: validate and exit.
+	ValidateOnly bool `json:"-"`
+}
+
+// Default is what an empty command line and no file give.
+func Default() *Config {
+	return &Config{
+		DataRoot: DefaultDataRoot, ExecRoot: DefaultExecRoot, Pidfile: DefaultPidfile,
+		Group: "docker", LogLevel: "info", LogFormat: "text", LiveRestore: true, ShutdownTimeout: 15,
+		MTU: 1500, ICC: true, IP: "0.0.0.0", IPForward: true, IPMasq: true,
+		LogDriver: "json-file", LogOpts: map[string]string{}, Runtimes: map[string]Runtime{},
+		DefaultUlimits: map[string]units.Ulimit{}, DefaultShmSize: 64 << 20, DefaultIpcMode: "private",
+		MaxDownloads: 3, MaxUploads: 5, IPTables: true, UserlandProxy: true, File: DefaultFile,
+	}
+}
+
+// Bytes is a size in bytes that daemon.json and flags may write as "64M".
+type Bytes int64
+
+// UnmarshalJSON reads a number or a string with a unit.
+func (b *Bytes) UnmarshalJSON(p []byte) error { return b.Set(strings.Trim(string(p), `"`)) }
+
+// Set implements pflag.Value.
+func (b *Bytes) Set(s string) error {
+	n, err := units.RAMInBytes(s)
+	*b = Bytes(n)
+	return err
+}
+
+// Type implements pflag.Value.
+func (b *Bytes) Type() string { return "bytes" }
+
+// String implements pflag.Value.
+func (b *Bytes) String() string { return units.BytesSize(float64(*b)) }
+
+// Validate checks values that parse but cannot work, naming the key.
+func (c *Config) Validate() error {
+	for _, check := range []func() error{c.validateDaemon, c.validateNetwork, c.validateContainers} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Config) validateDaemon() error {
+	for key, path := range map[string]string{"data-root": c.DataRoot, "exec-root": c.ExecRoot} {
+		if !filepath.IsAbs(path) {
+			return fault.Invalid("%s: %q must be an absolute path", key, path)
+		}
+	}
+	if !slices.Contains([]string{"debug", "info", "warn", "error", "fatal"}, c.LogLevel) {
+		return fault.Invalid("log-level: invalid logging level: %q (debug, info, warn, error, fatal)", c.LogLevel)
+	}
+	if c.LogFormat != "text" && c.LogFormat != "json" {
+		return fault.Invalid("log-format: invalid log format: %q (text, json)", c.LogFormat)
+	}
+	for _, l := range c.Labels {
+		if k, _, ok := strings.Cut(l, "="); !ok || k == "" {
+			return fault.Invalid("labels: bad attribute format: %s", l)
+		}
+	}
+	if d := c.StorageDriver; d != "" && d != "overlay2" && d != "overlayfs" {
+		return fault.Invalid("storage-driver: %q is not supported: Longshore stores images with overlayfs (remove the key)", d)
+	}
+	for _, o := range c.ExecOpts {
+		if o != "native.cgroupdriver=cgroupfs" {
+			return fault.Invalid("exec-opts: %q is not supported: only native.cgroupdriver=cgroupfs", o)
+		}
+	}
+	if c.MaxDownloads < 1 || c.MaxUploads < 1 {
+		return fault.Invalid("max-concurrent-downloads and max-concurrent-uploads must be at least 1")
+	}
+	return nil
+}
+
+func (c *Config) validateNetwork() error {
+	if c.Bridge != "" && c.BIP != "" {
+		return fault.Invalid("You specified -b & --bip, mutually exclusive options. Please specify only one")
+	}
+	if c.BIP != "" {
+		if _, _, err := net.ParseCIDR(c.BIP); err != nil {
+			return fault.Invalid("bip: %v", err)
+		}
+	}
+	if c.FixedCIDR != "" {
+		if _, err := netip.ParsePrefix(c.FixedCIDR); err != nil {
+			return fault.Invalid("fixed-cidr: %v", err)
+		}
+	}
+	if net.ParseIP(c.IP) == nil {
+		return fault.Invalid("ip: %q is not an IP address", c.IP)
+	}
+	for _, s := range c.DNS {
+		if net.ParseIP(s) == nil {
+			return fault.Invalid("dns: %s is not an ip address", s)
+		}
+	}
+	for _, s := range c.HostGateway {
+		if net.ParseIP(s) == nil {
+			return fault.Invalid("host-gateway-ips: %s is not an ip address", s)
+		}
+	}
+	for _, p := range c.AddressPools {
+		if !p.Base.IsValid() || p.Size < p.Base.Bits() || p.Size > p.Base.Addr().BitLen() {
+			return fault.Invalid("default-address-pools: invalid pool base=%s, size=%d", p.Base, p.Size)
+		}
+	}
+	if c.MTU < 68 || c.MTU > 65535 {
+		return fault.Invalid("mtu: %d is out of range (68-65535)", c.MTU)
+	}
+	if !c.IPTables {
+		return fault.Invalid("iptables: false is not supported: without our own nftables table ports cannot be published")
+	}
+	return nil
+}
+
+func (c *Config) validateContainers() error {
+	if !slices.Contains([]string{"json-file", "local", "none"}, c.LogDriver) {
+		return fault.Invalid("log-driver: %q is not supported (json-file, local, none)", c.LogDriver)
+	}
+	for name, r := range c.Runtimes {
+		if name == "" || r.Path == "" {
+			return fault.Invalid("runtimes: runtime %q needs a path", name)
+		}
+	}
+	if !slices.Contains([]string{"private", "shareable"}, c.DefaultIpcMode) {
+		return fault.Invalid("default-ipc-mode: IPC mode %q is not supported as default value for container IPC mode (private, shareable)", c.DefaultIpcMode)
+	}
+	if !slices.Contains([]string{"", "private", "host"}, c.DefaultCgroupns) {
+		return fault.Invalid("default-cgroupns-mode: %q is not valid (private, host)", c.DefaultCgroupns)
+	}
+	if c.DefaultShmSize <= 0 {
+		return fault.Invalid("default-shm-size: must be greater than 0")
+	}
+	if c.OOMScoreAdjust < -1000 || c.OOMScoreAdjust > 1000 {
+		return fault.Invalid("oom-score-adjust: %d is out of range (-1000 to 1000)", c.OOMScoreAdjust)
+	}
+	return nil
+}
+
+// errFlagAndFile is dockerd's message for keys in both places.
+func errFlagAndFile(file string, keys []string) error {
+	return fault.Invalid("unable to configure the engine with file %s: the following directives are specified both as a flag and in the configuration file: %s", file, strings.Join(keys, ", "))
+}
+
+func errUnknown(file string, keys []string) error {
+	return fault.Invalid("unable to configure the engine with file %s: the following directives don't match any configuration option: %s", file, strings.Join(keys, ", "))
+}
+
+func errUnsupported(file string, keys []string) error {
+	return fault.Invalid("unable to configure the engine with file %s: the following directives of dockerd are not supported by this version of Longshore: %s", file, strings.Join(keys, ", "))
+}
+
+func quoteBoth(key string, flag, file any) string {
+	return fmt.Sprintf("%s: (from flag: %v, from file: %v)", key, flag, file)
+}

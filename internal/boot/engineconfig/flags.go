@@ -1,0 +1,151 @@
+package engineconfig
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/docker/go-units"
+	"github.com/spf13/pflag"
+)
+
+// flagOf maps daemon.json keys to the flag of another name; other keys have a flag of the same name or none.
+var flagOf = map[string]string{
+	"hosts": "host", "labels": "label", "log-opts": "log-opt", "runtimes": "add-runtime",
+	"insecure-registries": "insecure-registry", "registry-mirrors": "registry-mirror",
+	"default-address-pools": "default-address-pool", "default-ulimits": "default-ulimit",
+	"dns-opts": "dns-opt", "exec-opts": "exec-opt", "host-gateway-ips": "host-gateway-ip",
+}
+
+// AddFlags declares dockerd's flags over c.
+func (c *Config) AddFlags(f *pflag.FlagSet) {
+	c.daemonFlags(f)
+	c.networkFlags(f)
+	c.containerFlags(f)
+}
+
+func (c *Config) daemonFlags(f *pflag.FlagSet) {
+	f.StringArrayVarP(&c.Hosts, "host", "H", nil, "Daemon socket(s) to connect to (unix://, tcp://, fd://)")
+	f.StringVarP(&c.Group, "group", "G", c.Group, "Group for the unix socket")
+	f.StringVar(&c.DataRoot, "data-root", c.DataRoot, "Root directory of persistent state")
+	f.StringVar(&c.ExecRoot, "exec-root", c.ExecRoot, "Root directory for execution state files")
+	f.StringVarP(&c.Pidfile, "pidfile", "p", c.Pidfile, "Path to use for daemon PID file")
+	f.StringVar(&c.File, "config-file", c.File, "Daemon configuration file")
+	f.BoolVarP(&c.Debug, "debug", "D", c.Debug, "Enable debug mode")
+	f.StringVarP(&c.LogLevel, "log-level", "l", c.LogLevel, "Set the logging level (debug, info, warn, error, fatal)")
+	f.StringVar(&c.LogFormat, "log-format", c.LogFormat, "Set the logging format (text, json)")
+	f.BoolVar(&c.LiveRestore, "live-restore", c.LiveRestore, "Keep containers running when the daemon stops")
+	f.IntVar(&c.ShutdownTimeout, "shutdown-timeout", c.ShutdownTimeout, "Seconds to wait for containers at shutdown")
+	f.StringArrayVar(&c.Labels, "label", nil, "Set key=value labels to the daemon")
+	f.StringVarP(&c.StorageDriver, "storage-driver", "s", "", "Storage driver to use (overlay2)")
+	f.StringArrayVar(&c.ExecOpts, "exec-opt", nil, "Runtime execution options")
+	f.BoolVar(&c.Experimental, "experimental", false, "Enable experimental features")
+	f.BoolVar(&c.ValidateOnly, "validate", false, "Validate daemon configuration and exit")
+	f.BoolVar(&c.RefuseNewerClients, "refuse-newer-clients", false, "Refuse API versions newer than ours instead of serving them as the newest")
+	f.StringArrayVar(&c.InsecureRegistry, "insecure-registry", nil, "Enable insecure registry communication")
+	f.StringArrayVar(&c.RegistryMirrors, "registry-mirror", nil, "Preferred registry mirror")
+	f.IntVar(&c.MaxDownloads, "max-concurrent-downloads", c.MaxDownloads, "Set the max concurrent downloads")
+	f.IntVar(&c.MaxUploads, "max-concurrent-uploads", c.MaxUploads, "Set the max concurrent uploads")
+}
+
+func (c *Config) networkFlags(f *pflag.FlagSet) {
+	f.StringVarP(&c.Bridge, "bridge", "b", "", "Attach containers to a network bridge")
+	f.StringVar(&c.BIP, "bip", "", "Address and prefix of the default bridge")
+	f.StringVar(&c.FixedCIDR, "fixed-cidr", "", "IPv4 subnet for fixed IPs")
+	f.Var((*poolsValue)(&c.AddressPools), "default-address-pool", "Default address pools for node specific local networks (base=CIDR,size=N)")
+	f.IntVar(&c.MTU, "mtu", c.MTU, "Set the MTU of the default bridge network")
+	f.BoolVar(&c.ICC, "icc", c.ICC, "Enable inter-container communication for the default bridge network")
+	f.StringVar(&c.IP, "ip", c.IP, "Host IP for port publishing from the default bridge network")
+	f.BoolVar(&c.IPForward, "ip-forward", c.IPForward, "Enable IP forwarding in system configuration")
+	f.BoolVar(&c.IPMasq, "ip-masq", c.IPMasq, "Enable IP masquerading for the default bridge network")
+	f.BoolVar(&c.IPTables, "iptables", c.IPTables, "Enable addition of firewall rules (must stay true)")
+	f.BoolVar(&c.UserlandProxy, "userland-proxy", c.UserlandProxy, "Use a proxy for loopback traffic where the kernel cannot forward it")
+	f.StringArrayVar(&c.HostGateway, "host-gateway-ip", nil, "IP address that 'host-gateway' in --add-host resolves to")
+	f.StringArrayVar(&c.DNS, "dns", nil, "DNS server to use")
+	f.StringArrayVar(&c.DNSOptions, "dns-opt", nil, "DNS options to use")
+	f.StringArrayVar(&c.DNSSearch, "dns-search", nil, "DNS search domains to use")
+}
+
+func (c *Config) containerFlags(f *pflag.FlagSet) {
+	f.StringVar(&c.LogDriver, "log-driver", c.LogDriver, "Default driver for container logs")
+	f.StringToStringVar(&c.LogOpts, "log-opt", c.LogOpts, "Default log driver options for containers")
+	f.StringVar(&c.DefaultRuntime, "default-runtime", "", "Default OCI runtime for containers (empty: the fastest that works here)")
+	f.Var((*runtimesValue)(&c.Runtimes), "add-runtime", "Register an additional OCI compatible runtime (name=path)")
+	f.Var((*ulimitsValue)(&c.DefaultUlimits), "default-ulimit", "Default ulimits for containers (name=soft:hard)")
+	f.Var(&c.DefaultShmSize, "default-shm-size", "Default shm size for containers")
+	f.StringVar(&c.DefaultIpcMode, "default-ipc-mode", c.DefaultIpcMode, `Default mode for containers ipc ("shareable" | "private")`)
+	f.StringVar(&c.DefaultCgroupns, "default-cgroupns-mode", "", `Default mode for containers cgroup namespace ("host" | "private")`)
+	f.StringVar(&c.CgroupParent, "cgroup-parent", "", "Set parent cgroup for all containers")
+	f.BoolVar(&c.Init, "init", false, "Run an init in the container to forward signals and reap processes")
+	f.StringVar(&c.InitPath, "init-path", "", "Path to the docker-init binary")
+	f.StringVar(&c.SeccompProfile, "seccomp-profile", "", `Path to seccomp profile; "unconfined" disables the default profile`)
+	f.BoolVar(&c.NoNewPrivileges, "no-new-privileges", false, "Set no-new-privileges by default for new containers")
+	f.IntVar(&c.OOMScoreAdjust, "oom-score-adjust", 0, "Set the oom_score_adj for the daemon")
+	f.StringVar(&c.ShimPath, "shim-path", "", "Path to longshore-shim (default: beside this program)")
+}
+
+type poolsValue []AddressPool
+
+func (p *poolsValue) String() string { return fmt.Sprint([]AddressPool(*p)) }
+func (p *poolsValue) Type() string   { return "pool-options" }
+
+// Set reads "base=10.10.0.0/16,size=24".
+func (p *poolsValue) Set(s string) error {
+	var pool AddressPool
+	for _, field := range strings.Split(s, ",") {
+		k, v, ok := strings.Cut(field, "=")
+		var err error
+		switch {
+		case !ok:
+			return fmt.Errorf("invalid field %q: must be key=value", field)
+		case k == "base":
+			pool.Base, err = netip.ParsePrefix(v)
+		case k == "size":
+			pool.Size, err = strconv.Atoi(v)
+		default:
+			return fmt.Errorf("unexpected key %q in %q", k, field)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	*p = append(*p, pool)
+	return nil
+}
+
+type runtimesValue map[string]Runtime
+
+func (r *runtimesValue) String() string { return fmt.Sprint(map[string]Runtime(*r)) }
+func (r *runtimesValue) Type() string   { return "runtime" }
+
+// Set reads "name=path".
+func (r *runtimesValue) Set(s string) error {
+	name, path, ok := strings.Cut(s, "=")
+	if !ok || name == "" || path == "" {
+		return fmt.Errorf("invalid runtime argument: %s (name=path)", s)
+	}
+	if _, dup := (*r)[name]; dup {
+		return fmt.Errorf("runtime %q already registered", name)
+	}
+	if *r == nil {
+		*r = runtimesValue{}
+	}
+	(*r)[name] = Runtime{Path: path}
+	return nil
+}
+
+type ulimitsValue map[string]units.Ulimit
+
+func (u *ulimitsValue) String() string { return fmt.Sprint(map[string]units.Ulimit(*u)) }
+func (u *ulimitsValue) Type() string   { return "ulimit" }
+
+// Set reads "nofile=1024:2048".
+func (u *ulimitsValue) Set(s string) error {
+	l, err := units.ParseUlimit(s)
+	if err != nil {
+		return err
+	}
+	(*u)[l.Name] = *l
+	return nil
+}
