@@ -74,6 +74,10 @@ type Binary struct {
 	Root string
 	// NoCgroup: run with the cgroup manager disabled; the engine made CgroupDirs.
 	NoCgroup bool
+	// HideMounts are host mount points that the runtime's create must not see (crun refuses a hybrid hierarchy whose v2
+	// mount owns a controller). The shim forks "create" from a locked thread that has unshared its mount namespace, made
+	// each path's parent private and lazily unmounted the path; the thread then ends. No other sub command needs it.
+	HideMounts []string
 }
 
 // LogSink configures the log file that the shim writes.
