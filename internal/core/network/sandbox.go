@@ -51,9 +51,10 @@ type Sandboxes interface {
 	Open(ctx context.Context, r Request) (Sandbox, error)
 	// Close releases names, addresses and ports at once and the kernel objects soon after. Idempotent.
 	Close(ctx context.Context, containerID string) error
-	// Connect and Disconnect change a live sandbox; Connect answers the filled endpoint settings.
-	Connect(ctx context.Context, containerID, net string, e *network.EndpointSettings) (*network.EndpointSettings, error)
-	Disconnect(ctx context.Context, containerID, net string, force bool) error
+	// Connect and Disconnect change a live sandbox and answer it as it is then. The caller writes Hosts and Resolv over
+	// the container's files when they differ from what it wrote last.
+	Connect(ctx context.Context, containerID, net string, e *network.EndpointSettings) (Sandbox, error)
+	Disconnect(ctx context.Context, containerID, net string, force bool) (Sandbox, error)
 	// Restore adopts the sandboxes of containers that still run (by ID) and sweeps all others.
 	Restore(ctx context.Context, running []string) error
 	// Rename tells DNS that a container has a new name.
