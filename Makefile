@@ -1,0 +1,47 @@
+# Longshore: targets. `make help` lists them.
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.1.0-dev)
+COMMIT  ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
+DATE    ?= $(shell git log -1 --format=%cI 2>/dev/null || echo unknown)
+LDFLAGS  = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.built=$(DATE)
+export CGO_ENABLED ?= 0
+
+.PHONY: help build run test check bench soak fuzz clean setup
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+build: ## bin/longshore and bin/longshore-shim, static, version stamped
+	@mkdir -p bin
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/longshore ./cmd/longshore
+	$(GO) build -trimpath -ldflags '-s -w' -o bin/longshore-shim ./cmd/longshore-shim
+
+setup: ## install what running needs (runc, crun, busybox-static, …)
+	@scripts/setup.sh run
+
+run: ## the main job: set up, build, check the host, start the engine, run a first container
+	@scripts/setup.sh run
+	@$(MAKE) --no-print-directory build
+	@scripts/run.sh
+
+check: ## the fast part: gofmt, vet, structure and budgets, race tests of the pure parts (< 3 min)
+	@scripts/check.sh
+
+test: ## everything; installs what the tests need
+	@scripts/setup.sh test
+	@$(MAKE) --no-print-directory build
+	@scripts/check.sh
+	@scripts/test.sh
+
+bench: build ## measurements beside dockerd and bare runtimes; prints the table
+	@scripts/setup.sh bench
+	@scripts/bench.sh
+
+soak: build ## long crash and life-cycle runs
+	@scripts/setup.sh test
+	LONGSHORE_KILLS=200 $(GO) test -count=1 -timeout 60m -run 'Crash|Soak' ./test/...
+
+fuzz: ## ten seconds of every fuzz target
+	@scripts/fuzz.sh 10s
+
+clean: ## remove bin/
+	rm -rf bin

@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Installs what is missing, and only that: setup.sh run|test|bench
+set -euo pipefail
+what=${1:-run}
+
+need_go() {
+    command -v go >/dev/null && return
+    [ -x /usr/local/go/bin/go ] && { echo "go is in /usr/local/go/bin: put it on the PATH" >&2; exit 1; }
+    echo "Longshore is built with Go (see go.mod for the version): install it, for example from https://go.dev/dl" >&2
+    exit 1
+}
+need_go
+
+missing=()
+want() { # command package
+    command -v "$1" >/dev/null || missing+=("$2")
+}
+want runc runc
+want crun crun
+want busybox busybox-static
+want nft nftables
+want ip iproute2
+want tar tar
+want git git
+want make make
+if [ "$what" != run ]; then
+    want skopeo skopeo
+    want docker-compose docker-compose
+    want docker-registry docker-registry
+    want jq jq
+    want curl curl
+    want iptables iptables
+    python3 -c 'import docker' 2>/dev/null || [ -d /usr/lib/python3/dist-packages/docker ] || missing+=(python3-docker)
+    [ -x /usr/lib/postgresql/15/bin/postgres ] || missing+=(postgresql)
+fi
+
+docker_cli() {
+    command -v docker >/dev/null && return
+    # Debian's docker.io carries CLI and daemon in one package: take the client out without installing the daemon.
+    echo "setup: taking the docker CLI out of Debian's docker.io"
+    tmp=$(mktemp -d)
+    (cd "$tmp" && apt-get download -q docker.io >/dev/null && dpkg -x docker.io_*.deb .)
+    install -m 0755 "$tmp/usr/bin/docker" /usr/local/bin/docker
+    rm -rf "$tmp"
+}
+
+# no_services keeps packages from starting their daemons while they are installed.
+no_services() {
+    [ -e /usr/sbin/policy-rc.d ] && return
+    printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+    chmod 0755 /usr/sbin/policy-rc.d
+    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+}
+
+if [ "${#missing[@]}" -gt 0 ] || ! command -v docker >/dev/null; then
+    [ "$(id -u)" = 0 ] || { echo "setup: missing ${missing[*]} docker: run as root, or install them yourself" >&2; exit 1; }
+    command -v apt-get >/dev/null || { echo "setup: missing ${missing[*]}: install them (this script knows only Debian)" >&2; exit 1; }
+    echo "setup: installing ${missing[*]:-nothing}"
+    apt-get update -q >/dev/null
+    no_services
+    if [ "${#missing[@]}" -gt 0 ]; then
+        DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}" >/dev/null
+    fi
+    docker_cli
+fi
+if [ "$what" = bench ] && ! command -v dockerd >/dev/null; then
+    echo "setup: installing dockerd and docker-registry as yardsticks (not started)"
+    apt-get update -q >/dev/null
+    no_services
+    cli=$(command -v docker || true)
+    DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends docker.io docker-registry >/dev/null
+    [ -z "$cli" ] || echo "setup: the docker CLI stays $cli"
+fi
