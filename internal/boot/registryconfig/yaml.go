@@ -21,7 +21,7 @@ func readYAML(data []byte) (*node, error) {
 }
 
 // maxNodes bounds what aliases can blow up.
-const maxNodes = 1 << 17
+const maxNodes = 1 << 14
 
 type yamlReader struct{ left int }
 
