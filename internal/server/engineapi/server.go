@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"longshore/internal/core/fault"
+	"longshore/internal/server/engineapi/version"
 	"longshore/internal/server/httperr"
 	"longshore/internal/server/route"
 )
@@ -30,15 +31,7 @@ type Config struct {
 // Ladder yields what stands between an old API version and the newest for one route.
 type Ladder interface {
 	// Step is nil where nothing differs; dialect is that of the version.
-	Step(key string, v route.Version) (step Step, dialect route.Dialect)
-}
-
-// Step translates one operation for one version.
-type Step interface {
-	// Lift rewrites the request in place to the newest terms.
-	Lift(r *route.Request) error
-	// Lower rewrites the response to the version's terms: body of JSON, every object of Lines, status, headers.
-	Lower(r *route.Request, resp route.Response) (route.Response, error)
+	Step(key string, v route.Version) (step *version.Step, dialect route.Dialect)
 }
 
 // Server serves the engine API. Safe for concurrent use.
@@ -74,33 +67,33 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	h.Set("Docker-Experimental", "false")
 	h.Set("Ostype", "linux")
 	h.Set("Server", s.cfg.ServerHeader)
-	version, path, err := s.version(hr.URL.EscapedPath())
+	v, path, err := s.version(hr.URL.EscapedPath())
 	if err != nil {
 		s.fail(w, hr, route.Dialect{}, err)
 		return
 	}
-	dialect := s.dialect("", version)
-	m, ok := s.table.Match(hr.Method, path, version)
+	dialect := s.dialect("", v)
+	m, ok := s.table.Match(hr.Method, path, v)
 	if !ok && hr.Method == http.MethodHead {
-		m, ok = s.table.Match(http.MethodGet, path, version)
+		m, ok = s.table.Match(http.MethodGet, path, v)
 	}
 	if !ok {
 		s.fail(w, hr, dialect, fault.NotFound("page not found"))
 		return
 	}
 	r := &route.Request{HTTP: hr, Vars: m.Vars, Query: hr.URL.Query()}
-	s.serve(w, r, m.Route, version)
+	s.serve(w, r, m.Route, v)
 }
 
 // serve runs one matched request: lift, handle, lower, write.
 func (s *Server) serve(w http.ResponseWriter, r *route.Request, rt *route.Route, v route.Version) {
-	var step Step
+	var step *version.Step
 	if s.ladder != nil && v < s.newest {
 		step, r.Dialect = s.ladder.Step(rt.Key(), v)
 	}
 	if step != nil {
 		if err := step.Lift(r); err != nil {
-			s.fail(w, r.HTTP, r.Dialect, err)
+			s.fail(w, r.HTTP, r.Dialect, step.Fail(r, err))
 			return
 		}
 	}
@@ -110,6 +103,9 @@ func (s *Server) serve(w http.ResponseWriter, r *route.Request, rt *route.Route,
 		resp, err = step.Lower(r, resp)
 	}
 	if err != nil {
+		if step != nil {
+			err = step.Fail(r, err)
+		}
 		s.fail(w, r.HTTP, r.Dialect, err)
 		return
 	}

@@ -56,9 +56,7 @@ func (s *Server) writeJSON(w http.ResponseWriter, r *route.Request, v route.JSON
 			buffers.Put(buf)
 		}
 	}()
-	enc := json.NewEncoder(buf)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v.Body); err != nil {
+	if err := encode(buf, v.Body); err != nil {
 		s.fail(w, r.HTTP, r.Dialect, err)
 		return
 	}
@@ -70,6 +68,17 @@ func (s *Server) writeJSON(w http.ResponseWriter, r *route.Request, v route.JSON
 	h.Set("Content-Length", strconv.Itoa(buf.Len()))
 	w.WriteHeader(orStatus(v.Status, http.StatusOK))
 	_, _ = w.Write(buf.Bytes())
+}
+
+// encode writes one document and a newline. What the ladder has encoded already goes out as it is.
+func encode(w io.Writer, v any) error {
+	if b, ok := v.(route.Encoded); ok {
+		_, err := w.Write(append(b, '\n'))
+		return err
+	}
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
 }
 
 // errorLine is docker's last object of a progress stream that failed.
@@ -100,13 +109,11 @@ func (s *Server) writeLines(ctx context.Context, w http.ResponseWriter, r *route
 		start()
 		_ = rc.Flush()
 	}
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
 	emit := func(obj any) error {
 		if !started {
 			start()
 		}
-		if err := enc.Encode(obj); err != nil {
+		if err := encode(w, obj); err != nil {
 			return err
 		}
 		return rc.Flush()

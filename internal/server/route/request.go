@@ -1,6 +1,7 @@
 package route
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -98,7 +99,7 @@ func (r *Request) Decode(v any) error { return r.decode(v, false) }
 func (r *Request) DecodeOptional(v any) error { return r.decode(v, true) }
 
 func (r *Request) decode(v any, optional bool) error {
-	if r.Body == nil && (r.HTTP.Body == nil || r.HTTP.ContentLength == 0) {
+	if r.HTTP.ContentLength == 0 || (r.Body == nil && r.HTTP.Body == nil) {
 		if optional {
 			return nil
 		}
@@ -132,3 +133,9 @@ func (r *Request) decode(v any, optional bool) error {
 }
 
 func invalid(msg string) error { return fault.Invalid("%s", msg) }
+
+// SetBody replaces the request's body.
+func (r *Request) SetBody(doc []byte) {
+	r.Body = bytes.NewReader(doc)
+	r.HTTP.ContentLength = int64(len(doc))
+}

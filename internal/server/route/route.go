@@ -92,3 +92,9 @@ func (Lines) response()  {}
 func (Raw) response()    {}
 func (Hijack) response() {}
 func (HTTP) response()   {}
+
+// Encoded is the body of a JSON response that is encoded already.
+type Encoded []byte
+
+// MarshalJSON implements json.Marshaler.
+func (e Encoded) MarshalJSON() ([]byte, error) { return e, nil }

@@ -1,0 +1,116 @@
+package jsontree
+
+import (
+	"bytes"
+	"encoding/json"
+)
+
+// unfold opens an object or array one level deep. The text is valid JSON: Parse checked it.
+func (v *Value) unfold() {
+	if v.open || (v.kind != Object && v.kind != Array) {
+		return
+	}
+	b := v.raw
+	v.open, v.raw = true, nil
+	i := skipSpace(b, 1)
+	for b[i] != '}' && b[i] != ']' {
+		if v.kind == Object {
+			end := skipString(b, i)
+			v.keys = append(v.keys, unquote(b[i:end]))
+			i = skipSpace(b, skipSpace(b, end)+1) // over the colon
+		}
+		end := skipValue(b, i)
+		v.items = append(v.items, &Value{raw: b[i:end:end], kind: kindOf(b[i])})
+		i = skipSpace(b, end)
+		if b[i] == ',' {
+			i = skipSpace(b, i+1)
+		}
+	}
+}
+
+func skipSpace(b []byte, i int) int {
+	for i < len(b) && (b[i] == ' ' || b[i] == '\n' || b[i] == '\t' || b[i] == '\r') {
+		i++
+	}
+	return i
+}
+
+// skipString answers the index behind the string that starts at i.
+func skipString(b []byte, i int) int {
+	for i++; ; i++ {
+		n := bytes.IndexByte(b[i:], '"')
+		i += n
+		back := 0
+		for b[i-1-back] == '\\' {
+			back++
+		}
+		if back%2 == 0 {
+			return i + 1
+		}
+	}
+}
+
+// skipValue answers the index behind the value that starts at i.
+func skipValue(b []byte, i int) int {
+	switch b[i] {
+	case '"':
+		return skipString(b, i)
+	case '{', '[':
+		return skipNested(b, i)
+	}
+	for i < len(b) && b[i] != ',' && b[i] != '}' && b[i] != ']' && b[i] > ' ' {
+		i++
+	}
+	return i
+}
+
+func skipNested(b []byte, i int) int {
+	depth := 0
+	for {
+		switch b[i] {
+		case '"':
+			i = skipString(b, i)
+			continue
+		case '{', '[':
+			depth++
+		case '}', ']':
+			depth--
+			if depth == 0 {
+				return i + 1
+			}
+		}
+		i++
+	}
+}
+
+func unquote(b []byte) string {
+	inner := b[1 : len(b)-1]
+	if bytes.IndexByte(inner, '\\') < 0 && valid(inner) {
+		return string(inner)
+	}
+	var s string
+	_ = json.Unmarshal(b, &s) // valid by construction
+	return s
+}
+
+// valid: plain ASCII needs no replacement of broken UTF-8.
+func valid(b []byte) bool {
+	for _, c := range b {
+		if c >= 0x80 {
+			return false
+		}
+	}
+	return true
+}
+
+func appendQuoted(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= 0x7f {
+			q, _ := json.Marshal(s) // a string always encodes
+			return append(b, q...)
+		}
+	}
+	b = append(b, '"')
+	b = append(b, s...)
+	return append(b, '"')
+}

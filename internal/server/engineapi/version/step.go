@@ -1,0 +1,182 @@
+package version
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+
+	"longshore/internal/base/jsontree"
+	"longshore/internal/core/fault"
+	"longshore/internal/server/route"
+)
+
+// Step is all that stands between one version and the newest for one operation.
+type Step struct {
+	changes                             []*Change // oldest rung first
+	lifts, lowers, each, replies, fails []*Change // the same by what they do; all but lifts newest first
+}
+
+func (s *Step) settle() {
+	for _, c := range s.changes {
+		if c.Lift != nil {
+			s.lifts = append(s.lifts, c)
+		}
+	}
+	for _, c := range slices.Backward(s.changes) {
+		if c.Lower != nil {
+			s.lowers = append(s.lowers, c)
+		}
+		if c.LowerEach != nil {
+			s.each = append(s.each, c)
+		}
+		if c.Reply != nil {
+			s.replies = append(s.replies, c)
+		}
+		if c.Error != nil {
+			s.fails = append(s.fails, c)
+		}
+	}
+}
+
+// Lift takes a request up to the newest terms.
+func (s *Step) Lift(r *route.Request) error {
+	if len(s.lifts) == 0 {
+		return nil
+	}
+	q := &Request{Request: r}
+	for _, c := range s.lifts {
+		if err := c.Lift(q); err != nil {
+			return err
+		}
+	}
+	return q.finish()
+}
+
+// Lower takes a response down to the version's terms.
+func (s *Step) Lower(r *route.Request, resp route.Response) (route.Response, error) {
+	var err error
+	switch v := resp.(type) {
+	case route.JSON:
+		if resp, err = s.lowerJSON(r, v); err != nil {
+			return nil, err
+		}
+	case route.Lines:
+		resp = s.lowerLines(r, v)
+	}
+	for _, c := range s.replies {
+		if resp, err = c.Reply(r, resp); err != nil {
+			return nil, err
+		}
+	}
+	return resp, nil
+}
+
+// Fail takes an error down.
+func (s *Step) Fail(r *route.Request, err error) error {
+	for _, c := range s.fails {
+		err = c.Error(r, err)
+	}
+	return err
+}
+
+func (s *Step) lowerJSON(r *route.Request, v route.JSON) (route.Response, error) {
+	if len(s.lowers) == 0 && len(s.each) == 0 {
+		return v, nil
+	}
+	body, err := jsontree.Of(v.Body)
+	if err != nil {
+		return nil, fmt.Errorf("encode answer: %w", err)
+	}
+	view := &View{Body: body, Typed: v.Body, Request: r}
+	for _, c := range s.lowers {
+		c.Lower(view)
+	}
+	if body.Kind() == jsontree.Array {
+		for _, item := range body.Items() {
+			s.lowerItem(r, item, nil)
+		}
+	}
+	v.Body = route.Encoded(view.Body.AppendTo(nil))
+	return v, nil
+}
+
+func (s *Step) lowerItem(r *route.Request, item *jsontree.Value, typed any) {
+	view := &View{Body: item, Typed: typed, Request: r}
+	for _, c := range s.each {
+		c.LowerEach(view)
+	}
+}
+
+func (s *Step) lowerLines(r *route.Request, v route.Lines) route.Response {
+	if len(s.each) == 0 {
+		return v
+	}
+	run := v.Run
+	v.Run = func(ctx context.Context, emit func(any) error) error {
+		return run(ctx, func(obj any) error {
+			body, err := jsontree.Of(obj)
+			if err != nil {
+				return fmt.Errorf("encode line: %w", err)
+			}
+			s.lowerItem(r, body, obj)
+			return emit(route.Encoded(body.AppendTo(nil)))
+		})
+	}
+	return v
+}
+
+// Request is a client's request on its way up. The JSON body is read and parsed once, when the first Lift asks for it.
+type Request struct {
+	*route.Request
+	body   *jsontree.Value
+	parsed bool
+	edited bool
+}
+
+// JSON is the request's JSON object, for editing in place. A body that is missing is an empty object; one that is no
+// JSON object stays untouched for the handler to refuse, and edits of what is returned are dropped.
+func (r *Request) JSON() (*jsontree.Value, error) {
+	if r.parsed {
+		return r.body, nil
+	}
+	r.parsed = true
+	var doc []byte
+	if src := r.Payload(); src != nil {
+		var err error
+		if doc, err = io.ReadAll(io.LimitReader(src, route.MaxBody+1)); err != nil {
+			return nil, fault.Invalid("read request body: %v", err)
+		}
+	}
+	if len(doc) > route.MaxBody {
+		return nil, fault.Invalid("request body is larger than %d bytes", route.MaxBody)
+	}
+	if len(doc) == 0 {
+		r.body, _ = jsontree.Parse([]byte("{}"))
+		r.replace(nil)
+		return r.body, nil
+	}
+	v, err := jsontree.Parse(doc)
+	if err != nil || v.Kind() != jsontree.Object {
+		r.replace(doc)
+		return nil, nil
+	}
+	r.body, r.edited = v, true
+	return v, nil
+}
+
+// SetJSON replaces the body.
+func (r *Request) SetJSON(v *jsontree.Value) { r.parsed, r.edited, r.body = true, true, v }
+
+// finish hands the edited body to the handler.
+func (r *Request) finish() error {
+	if r.body == nil || (!r.edited && r.body.Len() == 0) {
+		return nil
+	}
+	doc := r.body.AppendTo(nil)
+	r.replace(doc)
+	r.HTTP.Header.Set("Content-Type", "application/json")
+	return nil
+}
+
+func (r *Request) replace(doc []byte) { r.SetBody(doc) }
