@@ -44,17 +44,27 @@ type Image struct {
 // Mount is a resolved mount with what inspect does not show.
 type Mount struct {
 	container.MountPoint
-	// Asked is the mount's origin: "bind", "mount", "image" (a VOLUME of the image), "from" (volumes-from).
-	Asked string
+	// FromImage marks a VOLUME of the image or of Config.Volumes; Inherited one that volumes-from brought.
+	FromImage, Inherited bool
 	// NoCopy forbids filling an empty volume from the image.
 	NoCopy bool
 	// Subpath below the volume's directory.
 	Subpath string
 	// Anonymous volumes go with their container when it is removed with its volumes.
 	Anonymous bool
-	// Options are further mount options (tmpfs size and mode, non-recursive binds).
-	Options []string
+	// CreateSource makes a missing bind source at start (binds in the old notation).
+	CreateSource bool
+	// Recursion of a bind, as in docker's BindOptions.
+	Recursion Recursion
+	// TmpfsOptions are "size=64m,mode=1770"; Hidden keeps HostConfig.Tmpfs out of inspect's Mounts.
+	TmpfsOptions string
+	Hidden       bool
+	// Labels and DriverOptions are for a volume that has to be created.
+	Labels, DriverOptions map[string]string
 }
+
+// Recursion says how a bind treats mounts below its source.
+type Recursion struct{ NonRecursive, ReadOnlyNonRecursive, ReadOnlyForceRecursive bool }
 
 // Run is what one run of a container was given. It is needed again to adopt or to clean up.
 type Run struct {

@@ -1,0 +1,191 @@
+// Package containerfs keeps the files that the engine itself makes for a container: its directory, the hosts, hostname
+// and resolv.conf files, the shared memory mount and the directory that its root filesystem is mounted at.
+//
+//	<data>/containers/<id>/   hosts, hostname, resolv.conf, <id>-json.log, shm (a tmpfs, when shared)
+//	<data>/rootfs/<id>/       the mount point of the root filesystem
+//	<exec>/containers/<id>/   one run: bundle, sockets, exit record (made by the shim's launcher)
+package containerfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Disk knows where everything is. Safe for concurrent use for different containers.
+type Disk struct {
+	containers, rootfs, runs string
+}
+
+// New makes the directories below the two roots.
+func New(dataRoot, execRoot string) (*Disk, error) {
+	d := &Disk{
+		containers: filepath.Join(dataRoot, "containers"),
+		rootfs:     filepath.Join(dataRoot, "rootfs"),
+		runs:       filepath.Join(execRoot, "containers"),
+	}
+	for _, dir := range []string{d.containers, d.rootfs, d.runs} {
+		if err := os.MkdirAll(dir, 0o710); err != nil {
+			return nil, fmt.Errorf("make container directories: %w", err)
+		}
+	}
+	return d, nil
+}
+
+// Dir is the container's directory.
+func (d *Disk) Dir(id string) string { return filepath.Join(d.containers, id) }
+
+// Rootfs is where the root filesystem is mounted.
+func (d *Disk) Rootfs(id string) string { return filepath.Join(d.rootfs, id) }
+
+// Run is the directory of the container's run.
+func (d *Disk) Run(id string) string { return filepath.Join(d.runs, id) }
+
+// Make creates the container's directory and its root's mount point.
+func (d *Disk) Make(id string) error {
+	if err := os.Mkdir(d.Dir(id), 0o710); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := os.Mkdir(d.Rootfs(id), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}
+
+// Delete removes what Make made, with everything in it. Mounts must be gone; it never descends into one.
+func (d *Disk) Delete(id string) error {
+	if err := d.UnmountShm(id); err != nil {
+		return err
+	}
+	if err := os.Remove(d.Rootfs(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.RemoveAll(d.Dir(id))
+}
+
+// Write replaces one of the container's small files in place, so that a bind mount of it shows the new text. It is
+// skipped when nothing changed.
+func (d *Disk) Write(id, name string, text []byte) error {
+	p := filepath.Join(d.Dir(id), name)
+	if old, err := os.ReadFile(p); err == nil && string(old) == string(text) {
+		return nil
+	}
+	return os.WriteFile(p, text, 0o644)
+}
+
+// MountShm mounts a tmpfs of size bytes for containers that share their memory, once, and answers its path.
+func (d *Disk) MountShm(id string, size int64) (string, error) {
+	p := filepath.Join(d.Dir(id), "shm")
+	if err := os.Mkdir(p, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", err
+	}
+	if mounted(p) {
+		return p, nil
+	}
+	opts := fmt.Sprintf("mode=1777,size=%d", size)
+	if err := unix.Mount("shm", p, "tmpfs", unix.MS_NOEXEC|unix.MS_NOSUID|unix.MS_NODEV, opts); err != nil {
+		return "", fmt.Errorf("mount shm of %s: %w", id, err)
+	}
+	return p, nil
+}
+
+// UnmountShm undoes MountShm; no error when nothing is mounted.
+func (d *Disk) UnmountShm(id string) error {
+	err := unix.Unmount(filepath.Join(d.Dir(id), "shm"), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	if err == nil || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	return err
+}
+
+// mounted tells whether p is a mount point: its device differs from its parent's.
+func mounted(p string) bool {
+	var a, b unix.Stat_t
+	if unix.Lstat(p, &a) != nil || unix.Lstat(filepath.Dir(p), &b) != nil {
+		return false
+	}
+	return a.Dev != b.Dev
+}
+
+// Found lists the IDs that have a directory of any of the three kinds, for the sweep at start.
+func (d *Disk) Found() ([]string, error) {
+	seen := map[string]bool{}
+	for _, dir := range []string{d.containers, d.rootfs, d.runs} {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			if e.IsDir() {
+				seen[e.Name()] = true
+			}
+		}
+	}
+	ids := make([]string, 0, len(seen))
+	for id := range seen {
+		ids = append(ids, id)
+	}
+	return ids, nil
+}
+
+// Exists tells whether a host path is there.
+func (d *Disk) Exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// MakeDir creates a directory and its parents.
+func (d *Disk) MakeDir(path string) error { return os.MkdirAll(path, 0o755) }
+
+// Below resolves sub inside dir; a link that leads out of dir is an error.
+func (d *Disk) Below(dir, sub string) (string, error) {
+	f, err := openIn(dir, sub)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	return os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+}
+
+// openIn opens a path inside root with every link resolved inside root.
+func openIn(root, path string) (*os.File, error) {
+	dir, err := os.Open(root)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	fd, err := unix.Openat2(int(dir.Fd()), strings.TrimPrefix(path, "/"), &unix.OpenHow{
+		Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: filepath.Join(root, path), Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// CopyUp fills the empty directory dst with what root has at target; see copyTree for what is kept.
+func (d *Disk) CopyUp(ctx context.Context, root, target, dst string) error {
+	entries, err := os.ReadDir(dst)
+	if err != nil || len(entries) > 0 {
+		return err
+	}
+	src, err := openIn(root, target)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	path := fmt.Sprintf("/proc/self/fd/%d", src.Fd())
+	if st, err := os.Stat(path); err != nil || !st.IsDir() {
+		return err
+	}
+	return copyTree(ctx, path+"/.", dst)
+}

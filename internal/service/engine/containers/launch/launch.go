@@ -1,0 +1,342 @@
+// Package launch brings a container's run up to the moment before its process starts, and takes it down again: network
+// sandbox, mounted root, volumes, files, specification, control group, shim.
+//
+//	run, proc, err := l.Up(ctx, rec, joins)   // everything is there; proc.Start is the caller's
+//	l.Down(ctx, rec)                           // idempotent, works without a shim
+package launch
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+
+	"github.com/docker/go-units"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"longshore/internal/core/cgroup"
+	core "longshore/internal/core/container"
+	"longshore/internal/core/fault"
+	"longshore/internal/core/host"
+	"longshore/internal/core/image"
+	"longshore/internal/core/network"
+	"longshore/internal/core/runtime"
+	"longshore/internal/driver/ocispec"
+	"longshore/internal/service/engine/containers/mounts"
+)
+
+// Runtime is an OCI runtime that containers may choose.
+type Runtime struct {
+	Binary runtime.Binary
+	// BPF: hand the seccomp filter over compiled, as an annotation (crun).
+	BPF bool
+	// NoRecursiveReadOnly: the runtime does not know the mount option "rro".
+	NoRecursiveReadOnly bool
+}
+
+// Config are the daemon's settings for runs.
+type Config struct {
+	DefaultRuntime string
+	Runtimes       map[string]Runtime
+	// LogDriver and LogOpts for containers that name none.
+	LogDriver string
+	LogOpts   map[string]string
+	// CgroupParent is the path below which groups are made; default "/longshore".
+	CgroupParent    string
+	DefaultShmSize  int64 // bytes
+	DefaultUlimits  map[string]*units.Ulimit
+	Init            bool
+	InitPath        string
+	SeccompProfile  string
+	NoNewPrivileges bool
+}
+
+// Disk is where a container's files are. Implemented by driver/containerfs.
+type Disk interface {
+	Dir(id string) string
+	Rootfs(id string) string
+	Run(id string) string
+	Write(id, name string, text []byte) error
+	MountShm(id string, size int64) (string, error)
+	UnmountShm(id string) error
+}
+
+// Deps are what a launch works with.
+type Deps struct {
+	Runtime  runtime.Runtime
+	RootFS   image.RootFS
+	Networks network.Sandboxes
+	Mounts   *mounts.Resolver
+	Cgroups  cgroup.Manager
+	Seccomp  ocispec.SeccompLoader
+	Host     *host.Facts
+	Disk     Disk
+	Log      *slog.Logger
+}
+
+// Launcher brings runs up and down. Safe for concurrent use for different containers.
+type Launcher struct {
+	cfg Config
+	Deps
+}
+
+// New settles defaults.
+func New(cfg Config, deps Deps) *Launcher {
+	if cfg.CgroupParent == "" {
+		cfg.CgroupParent = "/longshore"
+	}
+	if cfg.DefaultShmSize == 0 {
+		cfg.DefaultShmSize = 64 << 20
+	}
+	if cfg.LogDriver == "" {
+		cfg.LogDriver = "json-file"
+	}
+	return &Launcher{cfg: cfg, Deps: deps}
+}
+
+// Joins are the namespaces of other containers that a run joins.
+type Joins struct {
+	// Net, IPC and PID are namespace paths, empty when not joined.
+	Net, IPC, PID string
+	// Shm is the other container's shared memory directory.
+	Shm string
+	// Files is the directory whose hosts, hostname and resolv.conf are shared; empty for own files.
+	Files string
+}
+
+// Up makes everything that a run needs and spawns its shim. What it made is taken down again when it fails.
+func (l *Launcher) Up(ctx context.Context, rec *core.Record, j Joins) (run *core.Run, p runtime.Process, err error) {
+	defer func() {
+		if err != nil {
+			failed := *rec
+			if run != nil {
+				failed.Run = run
+			}
+			l.Down(context.WithoutCancel(ctx), &failed)
+		}
+	}()
+	rt, err := l.runtimeOf(rec)
+	if err != nil {
+		return nil, nil, err
+	}
+	run = &core.Run{Runtime: rt.Binary.Name, Cgroup: l.cgroupPath(rec), NetNS: j.Net}
+	if err := l.RootFS.Mount(ctx, rec.ID, l.Disk.Rootfs(rec.ID)); err != nil {
+		return run, nil, fmt.Errorf("mount root filesystem: %w", err)
+	}
+	sources, err := l.Mounts.Mount(ctx, rec.ID, rec.Mounts)
+	if err != nil {
+		return run, nil, err
+	}
+	if err := l.sandbox(ctx, rec, run, j); err != nil {
+		return run, nil, err
+	}
+	spec, err := l.spec(rec, rt, run, j, sources)
+	if err != nil {
+		return run, nil, err
+	}
+	if rt.Binary.NoCgroup {
+		g, err := l.Cgroups.Create(ctx, run.Cgroup, spec.Linux.Resources)
+		if err != nil {
+			return run, nil, fmt.Errorf("create control group: %w", err)
+		}
+		run.CgroupDirs = g.Dirs()
+	}
+	launch, err := l.launch(rec, run)
+	if err != nil {
+		return run, nil, err
+	}
+	launch.Spec = spec
+	p, err = l.Runtime.Spawn(ctx, launch)
+	if err != nil {
+		return run, nil, fmt.Errorf("spawn shim: %w", err)
+	}
+	return run, p, nil
+}
+
+// Free gives back what others may want at once: names, addresses, ports.
+func (l *Launcher) Free(ctx context.Context, rec *core.Record) {
+	if err := l.Networks.Close(ctx, rec.ID); err != nil {
+		l.Log.Warn("close sandbox", "container", rec.ID, "error", err)
+	}
+}
+
+// Down takes a run down: shim and processes, sandbox, mounts, control group. It goes on after errors and logs them.
+func (l *Launcher) Down(ctx context.Context, rec *core.Record) {
+	l.Free(ctx, rec)
+	warn := func(what string, err error) {
+		if err != nil {
+			l.Log.Warn(what, "container", rec.ID, "error", err)
+		}
+	}
+	if rec.Run != nil {
+		if launch, err := l.launch(rec, rec.Run); err == nil {
+			warn("clean up run", l.Runtime.Cleanup(ctx, launch))
+		}
+		if len(rec.Run.CgroupDirs) > 0 {
+			if g, err := l.Cgroups.Open(ctx, rec.Run.Cgroup); err == nil {
+				warn("remove control group", g.Remove(ctx))
+			}
+		}
+	}
+	l.Mounts.Unmount(ctx, rec.ID, rec.Mounts)
+	warn("unmount shared memory", l.Disk.UnmountShm(rec.ID))
+	warn("unmount root filesystem", l.RootFS.Unmount(ctx, l.Disk.Rootfs(rec.ID)))
+}
+
+// Adopt finds the shim of a run that an earlier daemon started.
+func (l *Launcher) Adopt(ctx context.Context, rec *core.Record) (runtime.Adopted, error) {
+	launch, err := l.launch(rec, rec.Run)
+	if err != nil {
+		return runtime.Adopted{}, err
+	}
+	return l.Runtime.Adopt(ctx, launch)
+}
+
+// Spec builds the specification of a running container once more, for an exec after the daemon came back.
+func (l *Launcher) Spec(rec *core.Record, j Joins) (*specs.Spec, error) {
+	rt, err := l.runtimeOf(rec)
+	if err != nil {
+		return nil, err
+	}
+	sources := make([]string, len(rec.Mounts))
+	for i, m := range rec.Mounts {
+		sources[i] = m.Source
+	}
+	return l.spec(rec, rt, rec.Run, j, sources)
+}
+
+// Exec builds the process of an exec.
+func (l *Launcher) Exec(rec *core.Record, spec *specs.Spec, req *container.ExecCreateRequest) (*specs.Process, error) {
+	return ocispec.Exec(&ocispec.ExecInput{
+		Request: req, Spec: spec, Rootfs: l.Disk.Rootfs(rec.ID), GroupAdd: rec.HostConfig.GroupAdd, Host: l.Host,
+	})
+}
+
+// Group opens the control group of a running container.
+func (l *Launcher) Group(ctx context.Context, rec *core.Record) (cgroup.Group, error) {
+	if rec.Run == nil {
+		return nil, fault.Conflict("container %s is not running", rec.ID)
+	}
+	return l.Cgroups.Open(ctx, rec.Run.Cgroup)
+}
+
+// Update applies changed limits to a running container.
+func (l *Launcher) Update(ctx context.Context, rec *core.Record, r *container.Resources) error {
+	res, err := ocispec.Resources(r)
+	if err != nil {
+		return err
+	}
+	res.Devices = nil
+	g, err := l.Group(ctx, rec)
+	if err != nil {
+		return err
+	}
+	return g.Update(ctx, res)
+}
+
+func (l *Launcher) runtimeOf(rec *core.Record) (Runtime, error) {
+	name := rec.HostConfig.Runtime
+	if name == "" {
+		name = l.cfg.DefaultRuntime
+	}
+	return l.RuntimeNamed(name)
+}
+
+// RuntimeNamed finds a runtime by the name that clients use.
+func (l *Launcher) RuntimeNamed(name string) (Runtime, error) {
+	rt, ok := l.cfg.Runtimes[name]
+	if !ok {
+		return Runtime{}, fault.Invalid("unknown or invalid runtime name: %s", name)
+	}
+	return rt, nil
+}
+
+// DefaultRuntime is the runtime of containers that name none.
+func (l *Launcher) DefaultRuntime() string { return l.cfg.DefaultRuntime }
+
+// ShmSize is the size of /dev/shm of containers that ask for none, in bytes.
+func (l *Launcher) ShmSize() int64 { return l.cfg.DefaultShmSize }
+
+func (l *Launcher) cgroupPath(rec *core.Record) string {
+	parent := rec.HostConfig.CgroupParent
+	if parent == "" {
+		parent = l.cfg.CgroupParent
+	}
+	return filepath.Join("/", parent, rec.ID)
+}
+
+// launch is what a shim is told, without the specification.
+func (l *Launcher) launch(rec *core.Record, run *core.Run) (runtime.Launch, error) {
+	rt, err := l.RuntimeNamed(run.Runtime)
+	if err != nil {
+		return runtime.Launch{}, err
+	}
+	sink, err := l.LogSink(rec)
+	if err != nil {
+		return runtime.Launch{}, err
+	}
+	return runtime.Launch{
+		ID: rec.ID, Dir: l.Disk.Run(rec.ID), Runtime: rt.Binary, CgroupDirs: run.CgroupDirs,
+		Terminal: rec.Config.Tty, Stdin: rec.Config.OpenStdin, StdinOnce: rec.Config.StdinOnce,
+		ConsoleHeight: rec.HostConfig.ConsoleSize[0], ConsoleWidth: rec.HostConfig.ConsoleSize[1],
+		Log: sink, StopSignal: rec.StopSignal(),
+	}, nil
+}
+
+// spec builds the runtime specification; sources are the host paths of rec.Mounts.
+func (l *Launcher) spec(rec *core.Record, rt Runtime, run *core.Run, j Joins, sources []string) (*specs.Spec, error) {
+	shm, err := l.shm(rec, j)
+	if err != nil {
+		return nil, err
+	}
+	files := j.Files
+	if files == "" {
+		files = l.Disk.Dir(rec.ID)
+	}
+	hc := *rec.HostConfig
+	if hc.ShmSize == 0 {
+		hc.ShmSize = l.cfg.DefaultShmSize
+	}
+	in := &ocispec.Input{
+		ID: rec.ID, Config: rec.Config, HostConfig: &hc, Rootfs: l.Disk.Rootfs(rec.ID),
+		Namespaces: ocispec.Namespaces{Net: run.NetNS, IPC: j.IPC, PID: j.PID},
+		Files: ocispec.Files{
+			Hosts: filepath.Join(files, "hosts"), Hostname: filepath.Join(files, "hostname"),
+			Resolv: filepath.Join(files, "resolv.conf"), Shm: shm,
+		},
+		CgroupPath: run.Cgroup,
+		Defaults: ocispec.Defaults{
+			Init: l.cfg.Init, InitPath: l.cfg.InitPath, Ulimits: l.cfg.DefaultUlimits, SeccompProfile: l.cfg.SeccompProfile,
+			NoNewPrivileges: l.cfg.NoNewPrivileges, NoRecursiveReadOnly: rt.NoRecursiveReadOnly,
+		},
+		Host: l.Host, Seccomp: l.Seccomp, BPF: rt.BPF,
+	}
+	for i, m := range rec.Mounts {
+		in.Mounts = append(in.Mounts, ocispec.Mount{
+			Type: m.Type, Source: sources[i], Target: m.Destination, ReadOnly: !m.RW && m.Type != mount.TypeTmpfs,
+			Propagation: m.Propagation, NonRecursive: m.Recursion.NonRecursive,
+			ReadOnlyNonRecursive:   m.Recursion.ReadOnlyNonRecursive,
+			ReadOnlyForceRecursive: m.Recursion.ReadOnlyForceRecursive, TmpfsOptions: m.TmpfsOptions,
+		})
+	}
+	return ocispec.Generate(in)
+}
+
+// shm is the host path of the shared memory, for the ipc modes that share it; empty for a private one.
+func (l *Launcher) shm(rec *core.Record, j Joins) (string, error) {
+	switch mode := rec.HostConfig.IpcMode; {
+	case mode.IsHost():
+		return "/dev/shm", nil
+	case mode.IsContainer():
+		return j.Shm, nil
+	case mode.IsShareable():
+		size := rec.HostConfig.ShmSize
+		if size == 0 {
+			size = l.cfg.DefaultShmSize
+		}
+		return l.Disk.MountShm(rec.ID, size)
+	}
+	return "", nil
+}

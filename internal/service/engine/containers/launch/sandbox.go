@@ -1,0 +1,61 @@
+package launch
+
+import (
+	"context"
+	"fmt"
+
+	core "longshore/internal/core/container"
+	"longshore/internal/core/network"
+)
+
+// SandboxRequest is what a container asks of the network.
+func SandboxRequest(rec *core.Record) network.Request {
+	cfg, hc := rec.Config, rec.HostConfig
+	mode := string(hc.NetworkMode)
+	if cfg.NetworkDisabled {
+		mode = "none"
+	}
+	r := network.Request{
+		ContainerID: rec.ID, Name: rec.Name, Hostname: cfg.Hostname, Domainname: cfg.Domainname, Mode: mode,
+		Endpoints: rec.Networks, Exposed: cfg.ExposedPorts, Bindings: hc.PortBindings, PublishAll: hc.PublishAllPorts,
+		ExtraHosts: hc.ExtraHosts, Links: hc.Links, DNSSearch: hc.DNSSearch, DNSOptions: hc.DNSOptions,
+	}
+	for _, a := range hc.DNS {
+		r.DNS = append(r.DNS, a.String())
+	}
+	return r
+}
+
+// sandbox opens the container's network, unless it joins another's, and writes the files that tell of it.
+func (l *Launcher) sandbox(ctx context.Context, rec *core.Record, run *core.Run, j Joins) error {
+	if rec.HostConfig.NetworkMode.IsContainer() {
+		return nil
+	}
+	sb, err := l.Networks.Open(ctx, SandboxRequest(rec))
+	if err != nil {
+		return fmt.Errorf("failed to set up container networking: %w", err)
+	}
+	Fill(run, sb)
+	name := rec.Config.Hostname
+	if rec.Config.Domainname != "" {
+		name += "." + rec.Config.Domainname
+	}
+	if err := l.Disk.Write(rec.ID, "hostname", []byte(name+"\n")); err != nil {
+		return err
+	}
+	return l.WriteNames(rec.ID, sb)
+}
+
+// WriteNames writes the hosts and resolv.conf files of a sandbox.
+func (l *Launcher) WriteNames(id string, sb network.Sandbox) error {
+	if err := l.Disk.Write(id, "hosts", sb.Hosts); err != nil {
+		return err
+	}
+	return l.Disk.Write(id, "resolv.conf", sb.Resolv)
+}
+
+// Fill notes a sandbox in a run.
+func Fill(run *core.Run, sb network.Sandbox) {
+	run.NetNS, run.SandboxID, run.SandboxKey = sb.NetNS, sb.SandboxID, sb.SandboxKey
+	run.Endpoints, run.Ports = sb.Endpoints, sb.Ports
+}

@@ -1,0 +1,162 @@
+package mounts
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"github.com/moby/moby/api/types/mount"
+
+	core "longshore/internal/core/container"
+	"longshore/internal/core/fault"
+	"longshore/internal/core/volume"
+)
+
+// Files is what mounts need of the host's file system. Implemented by driver/containerfs.
+type Files interface {
+	// Exists tells whether a host path is there.
+	Exists(path string) bool
+	// MakeDir creates a directory and its parents, owned by root.
+	MakeDir(path string) error
+	// CopyUp fills the empty directory dst from what stands at target inside root, with owners, modes, times, extended
+	// attributes and hard links. It does nothing when dst is not empty or root has no directory there.
+	CopyUp(ctx context.Context, root, target, dst string) error
+	// Below resolves sub inside dir without leaving it.
+	Below(dir, sub string) (string, error)
+}
+
+// Resolver makes mounts real.
+type Resolver struct {
+	Volumes volume.Volumes
+	Files   Files
+}
+
+// Hold creates or finds every volume that the container names and checks bind sources; the mounts get their sources.
+// When it fails, whatever it took is given back.
+func (r *Resolver) Hold(ctx context.Context, id string, list []core.Mount) (err error) {
+	taken := 0
+	defer func() {
+		if err != nil {
+			r.Drop(context.WithoutCancel(ctx), id, list[:taken], true)
+		}
+	}()
+	for i := range list {
+		m := &list[i]
+		switch m.Type {
+		case mount.TypeVolume:
+			v, _, err := r.Volumes.Ensure(ctx, volume.CreateOptions{
+				Name: m.Name, Driver: m.Driver, Labels: m.Labels, Options: m.DriverOptions, Anonymous: m.Anonymous && !m.Inherited,
+			}, id)
+			if err != nil {
+				return err
+			}
+			m.Name, m.Source, m.Driver = v.Name, v.Mountpoint, v.Driver
+			m.Labels, m.DriverOptions = nil, nil
+		case mount.TypeBind:
+			if !m.CreateSource && !m.Inherited && !r.Files.Exists(m.Source) {
+				return fault.Invalid("invalid mount config for type %q: bind source path does not exist: %s", "bind", m.Source)
+			}
+		}
+		taken = i + 1
+	}
+	return nil
+}
+
+// Drop releases the container's volumes; with remove, anonymous ones without another user go.
+func (r *Resolver) Drop(ctx context.Context, id string, list []core.Mount, remove bool) {
+	for _, m := range list {
+		if m.Type == mount.TypeVolume {
+			_ = r.Volumes.Release(ctx, m.Name, id, remove && m.Anonymous && !m.Inherited)
+		}
+	}
+}
+
+// NeedsCopy tells whether Fill has anything to do.
+func NeedsCopy(list []core.Mount) bool {
+	for _, m := range list {
+		if fillable(&m) {
+			return true
+		}
+	}
+	return false
+}
+
+func fillable(m *core.Mount) bool {
+	return m.Type == mount.TypeVolume && !m.NoCopy && !m.Inherited && m.Subpath == ""
+}
+
+// Fill copies the image's content below root into volumes that are empty.
+func (r *Resolver) Fill(ctx context.Context, id, root string, list []core.Mount) error {
+	for i := range list {
+		m := &list[i]
+		if !fillable(m) {
+			continue
+		}
+		v, err := r.Volumes.Mount(ctx, m.Name, id)
+		if err != nil {
+			return err
+		}
+		err = r.Files.CopyUp(ctx, root, m.Destination, v.Mountpoint)
+		if uerr := r.Volumes.Unmount(ctx, m.Name, id); err == nil {
+			err = uerr
+		}
+		if err != nil {
+			return fmt.Errorf("failed to copy the image's content to volume %s: %w", m.Name, err)
+		}
+	}
+	return nil
+}
+
+// Mount makes the volumes usable and missing bind sources for a run, and answers the host path of each mount.
+func (r *Resolver) Mount(ctx context.Context, id string, list []core.Mount) ([]string, error) {
+	sources := make([]string, len(list))
+	for i := range list {
+		src, err := r.mountOne(ctx, id, &list[i])
+		if err != nil {
+			r.Unmount(context.WithoutCancel(ctx), id, list[:i])
+			return nil, err
+		}
+		sources[i] = src
+	}
+	return sources, nil
+}
+
+func (r *Resolver) mountOne(ctx context.Context, id string, m *core.Mount) (string, error) {
+	switch m.Type {
+	case mount.TypeVolume:
+		v, err := r.Volumes.Mount(ctx, m.Name, id)
+		if err != nil {
+			return "", err
+		}
+		if m.Subpath == "" {
+			return v.Mountpoint, nil
+		}
+		p, err := r.Files.Below(v.Mountpoint, m.Subpath)
+		if err != nil {
+			_ = r.Volumes.Unmount(ctx, m.Name, id)
+			return "", fault.Invalid("cannot access path %s: %v", filepath.Join(v.Mountpoint, m.Subpath), err)
+		}
+		return p, nil
+	case mount.TypeBind:
+		if r.Files.Exists(m.Source) {
+			return m.Source, nil
+		}
+		if !m.CreateSource {
+			return "", fault.Invalid("invalid mount config for type %q: bind source path does not exist: %s", "bind", m.Source)
+		}
+		if err := r.Files.MakeDir(m.Source); err != nil {
+			return "", fault.Invalid("error while creating mount source path '%s': %v", m.Source, err)
+		}
+		return m.Source, nil
+	}
+	return "", nil
+}
+
+// Unmount undoes Mount.
+func (r *Resolver) Unmount(ctx context.Context, id string, list []core.Mount) {
+	for _, m := range list {
+		if m.Type == mount.TypeVolume {
+			_ = r.Volumes.Unmount(ctx, m.Name, id)
+		}
+	}
+}
