@@ -98,8 +98,9 @@ type Manifests interface {
 	PutManifest(ctx context.Context, p ManifestPut) error
 	// Manifest finds by tag or digest. ErrNotFound.
 	Manifest(ctx context.Context, repo distribution.RepoName, ref distribution.Reference) (Manifest, error)
-	// DeleteManifest deletes a manifest and every tag that points at it. ErrNotFound.
-	DeleteManifest(ctx context.Context, repo distribution.RepoName, d digest.Digest) error
+	// DeleteManifest deletes a manifest and every tag that points at it; its blobs' links are asserted now, so that they
+	// outlive it by the grace period. ErrNotFound.
+	DeleteManifest(ctx context.Context, repo distribution.RepoName, d digest.Digest, now time.Time) error
 	// DeleteTag deletes the tag only. ErrNotFound.
 	DeleteTag(ctx context.Context, repo distribution.RepoName, tag distribution.Tag) error
 	// Referrers lists the manifests whose subject is d, by digest; artifactType "" is all.
@@ -184,6 +185,7 @@ type Collector interface {
 type Guards interface {
 	// Share waits.
 	Share(ctx context.Context, store string, d digest.Digest) (release func(), err error)
-	// TryExclude does not wait; ok is false when somebody holds the digest.
-	TryExclude(ctx context.Context, store string, d digest.Digest) (release func(), ok bool, err error)
+	// TryExclude does not wait: it holds those of the digests that nobody else holds, and says which. release is never
+	// nil when err is nil.
+	TryExclude(ctx context.Context, store string, ds []digest.Digest) (held []digest.Digest, release func(), err error)
 }

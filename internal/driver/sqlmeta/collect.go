@@ -1,0 +1,146 @@
+package sqlmeta
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"longshore/internal/core/distribution"
+	"longshore/internal/core/registryindex"
+)
+
+// UnusedLinks implements registryindex.Collector.
+func (x *Index) UnusedLinks(ctx context.Context, after registryindex.Candidate, before time.Time, n int) ([]registryindex.Candidate, error) {
+	t := x.read.in(ctx)
+	var from int64
+	if after.Repo != "" {
+		// Repositories are walked by row, so that one that was made meanwhile comes last. A forgotten one is found by
+		// the next run.
+		if err := t.row("SELECT COALESCE(MAX(id), 0) FROM repositories WHERE name = ?", []any{string(after.Repo)}, &from); err != nil {
+			return nil, wrap(err, "unused links")
+		}
+	}
+	var list []registryindex.Candidate
+	err := t.rows(`SELECT r.name, l.store, l.digest, l.added, b.size FROM links l
+		JOIN repositories r ON r.id = l.repo JOIN blobs b ON b.store = l.store AND b.digest = l.digest
+		WHERE (l.repo, l.digest) > (?, ?) AND l.added < ?
+		AND NOT EXISTS (SELECT 1 FROM manifest_blobs m WHERE m.repo = l.repo AND m.digest = l.digest)
+		ORDER BY l.repo, l.digest LIMIT ?`, []any{from, after.Blob.Digest.String(), nanos(before), n}, func(scan func(...any) error) error {
+		var c registryindex.Candidate
+		var added int64
+		err := scan(&c.Repo, &c.Blob.Store, &c.Blob.Digest, &added, &c.Blob.Size)
+		c.Blob.Added = moment(added)
+		list = append(list, c)
+		return err
+	})
+	return list, wrap(err, "unused links")
+}
+
+// DropLinks implements registryindex.Collector.
+func (x *Index) DropLinks(ctx context.Context, links []registryindex.Candidate, before time.Time) (int, error) {
+	var dropped int64
+	err := x.change(ctx, func(t tx) error {
+		dropped = 0
+		for _, l := range links {
+			n, err := t.exec(`DELETE FROM links WHERE repo = (SELECT id FROM repositories WHERE name = ?) AND digest = ? AND added < ?
+				AND NOT EXISTS (SELECT 1 FROM manifest_blobs m WHERE m.repo = links.repo AND m.digest = links.digest)`,
+				string(l.Repo), l.Blob.Digest.String(), nanos(before))
+			if err != nil {
+				return err
+			}
+			dropped += n
+		}
+		return nil
+	})
+	return int(dropped), wrap(err, "drop links")
+}
+
+// UnlinkedBlobs implements registryindex.Collector.
+func (x *Index) UnlinkedBlobs(ctx context.Context, store string, after digest.Digest, before time.Time, n int) ([]registryindex.Blob, error) {
+	var list []registryindex.Blob
+	err := x.read.in(ctx).rows(`SELECT b.digest, b.size, b.added FROM blobs b WHERE b.store = ? AND b.digest > ? AND b.added < ?
+		AND NOT EXISTS (SELECT 1 FROM links l WHERE l.store = b.store AND l.digest = b.digest)
+		ORDER BY b.digest LIMIT ?`, []any{store, after.String(), nanos(before), n}, func(scan func(...any) error) error {
+		b := registryindex.Blob{Store: store}
+		var added int64
+		err := scan(&b.Digest, &b.Size, &added)
+		b.Added = moment(added)
+		list = append(list, b)
+		return err
+	})
+	return list, wrap(err, "unlinked blobs")
+}
+
+// DropBlobs implements registryindex.Collector.
+func (x *Index) DropBlobs(ctx context.Context, blobs []registryindex.Blob, before time.Time) ([]registryindex.Blob, error) {
+	var dropped []registryindex.Blob
+	err := x.change(ctx, func(t tx) error {
+		dropped = nil
+		for _, b := range blobs {
+			n, err := t.exec(`DELETE FROM blobs WHERE store = ? AND digest = ? AND added < ?
+				AND NOT EXISTS (SELECT 1 FROM links l WHERE l.store = blobs.store AND l.digest = blobs.digest)`,
+				b.Store, b.Digest.String(), nanos(before))
+			if err != nil {
+				return err
+			}
+			if n > 0 {
+				dropped = append(dropped, b)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, wrap(err, "drop blobs")
+	}
+	return dropped, nil
+}
+
+// Known implements registryindex.Collector.
+func (x *Index) Known(ctx context.Context, store string, ds []digest.Digest) (map[digest.Digest]bool, error) {
+	known := make(map[digest.Digest]bool, len(ds))
+	t := x.read.in(ctx)
+	for _, d := range ds {
+		ok, err := exists(t, "SELECT 1 FROM blobs WHERE store = ? AND digest = ?", store, d.String())
+		if err != nil {
+			return nil, wrap(err, "known blobs")
+		}
+		if ok {
+			known[d] = true
+		}
+	}
+	return known, nil
+}
+
+// DropEmptyRepositories implements registryindex.Collector.
+func (x *Index) DropEmptyRepositories(ctx context.Context, before time.Time) (int, error) {
+	empty := ` NOT EXISTS (SELECT 1 FROM links WHERE links.repo = repositories.id)
+		AND NOT EXISTS (SELECT 1 FROM manifests WHERE manifests.repo = repositories.id) AND created < ?`
+	list, err := names[distribution.RepoName](x.read.in(ctx), "SELECT name FROM repositories WHERE"+empty, nanos(before))
+	if err != nil {
+		return 0, wrap(err, "empty repositories")
+	}
+	var dropped int
+	var errs []error
+	for _, name := range list {
+		// One by one: a push that comes between makes PostgreSQL refuse that one only.
+		var n int64
+		err := x.change(ctx, func(t tx) (err error) {
+			n, err = t.exec("DELETE FROM repositories WHERE name = ? AND"+empty, string(name), nanos(before))
+			return err
+		})
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		dropped += int(n)
+	}
+	return dropped, wrap(errors.Join(errs...), "drop empty repositories")
+}
+
+// Total implements registryindex.Collector.
+func (x *Index) Total(ctx context.Context) (blobs, bytes int64, err error) {
+	err = x.read.in(ctx).row("SELECT COUNT(*), CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM blobs", nil, &blobs, &bytes)
+	return blobs, bytes, wrap(err, "count blobs")
+}

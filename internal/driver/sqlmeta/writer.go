@@ -1,0 +1,136 @@
+package sqlmeta
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"sync"
+)
+
+// maxBatch bounds how many changes share one commit.
+const maxBatch = 256
+
+// writer is SQLite's one writing connection. There is no goroutine: the first change that finds the connection idle
+// leads, runs everything that has queued up in one transaction, commits once, and hands the lead to the next in the
+// queue. A change alone commits at once; changes that come during a commit share the next.
+type writer struct {
+	conn *sql.Conn
+	st   *prepared
+	all  *statements
+
+	mu    sync.Mutex // guards queue and busy
+	queue []*change
+	busy  bool
+}
+
+type change struct {
+	fn   func(tx) error
+	done chan error    // the outcome, once
+	lead chan struct{} // "you lead now"
+}
+
+func newWriter(conn *sql.Conn) *writer {
+	all := &statements{db: conn}
+	text := func(q string) string { return q }
+	return &writer{conn: conn, all: all, st: &prepared{ctx: context.Background(), text: text, get: all.get}}
+}
+
+func (w *writer) close() error { return w.all.Close() }
+
+// change queues fn and returns when it is committed or has failed. A context that ends meanwhile is not heeded: the
+// change is short, and its outcome must be known.
+func (w *writer) change(ctx context.Context, fn func(tx) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	c := &change{fn: fn, done: make(chan error, 1), lead: make(chan struct{}, 1)}
+	w.mu.Lock()
+	w.queue = append(w.queue, c)
+	leader := !w.busy
+	w.busy = true
+	w.mu.Unlock()
+	if !leader {
+		select {
+		case err := <-c.done:
+			return err
+		case <-c.lead:
+		}
+	}
+	w.turn()
+	return <-c.done
+}
+
+// turn runs what is queued and passes the lead on.
+func (w *writer) turn() {
+	w.mu.Lock()
+	n := min(len(w.queue), maxBatch)
+	batch := w.queue[:n:n]
+	w.queue = w.queue[n:]
+	w.mu.Unlock()
+
+	outcome := w.commit(batch)
+	for i, c := range batch {
+		c.done <- outcome[i]
+	}
+
+	w.mu.Lock()
+	if len(w.queue) > 0 {
+		w.queue[0].lead <- struct{}{}
+	} else {
+		w.busy, w.queue = false, nil
+	}
+	w.mu.Unlock()
+}
+
+// commit runs the batch in one transaction and gives each change's outcome. One that fails leaves nothing behind and
+// does not touch the others.
+func (w *writer) commit(batch []*change) []error {
+	outcome := make([]error, len(batch))
+	fail := func(err error) []error {
+		for i := range outcome {
+			if outcome[i] == nil {
+				outcome[i] = err
+			}
+		}
+		return outcome
+	}
+	if _, err := w.st.exec("BEGIN IMMEDIATE"); err != nil {
+		return fail(fmt.Errorf("begin: %w", err))
+	}
+	good := 0
+	for i, c := range batch {
+		var broken error
+		if outcome[i], broken = w.apply(c); broken != nil {
+			_, _ = w.st.exec("ROLLBACK")
+			return fail(broken)
+		}
+		if outcome[i] == nil {
+			good++
+		}
+	}
+	if good == 0 {
+		_, _ = w.st.exec("ROLLBACK")
+		return outcome
+	}
+	if _, err := w.st.exec("COMMIT"); err != nil {
+		_, _ = w.st.exec("ROLLBACK")
+		return fail(fmt.Errorf("commit: %w", err))
+	}
+	return outcome
+}
+
+// apply runs one change below a savepoint. broken means that the transaction is gone as a whole.
+func (w *writer) apply(c *change) (err, broken error) {
+	if _, err := w.st.exec("SAVEPOINT one"); err != nil {
+		return nil, fmt.Errorf("savepoint: %w", err)
+	}
+	if err = c.fn(w.st); err != nil {
+		if _, broken := w.st.exec("ROLLBACK TO one"); broken != nil {
+			return err, fmt.Errorf("roll back: %w", broken)
+		}
+	}
+	if _, broken := w.st.exec("RELEASE one"); broken != nil {
+		return err, fmt.Errorf("release: %w", broken)
+	}
+	return err, nil
+}
