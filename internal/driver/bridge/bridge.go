@@ -1,0 +1,220 @@
+// Package bridge drives the kernel's bridges and the veth pairs that plug containers into them. It keeps no state:
+// everything it needs is in the kernel or is handed in.
+package bridge
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Driver changes the links of the namespace that it was made in. Safe for concurrent use.
+type Driver struct {
+	nl *netlink.Handle
+}
+
+// New connects to the kernel of the calling thread's network namespace.
+func New() (*Driver, error) {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("netlink: %w", err)
+	}
+	return &Driver{nl: h}, nil
+}
+
+// Close ends the connection.
+func (d *Driver) Close() { d.nl.Close() }
+
+// Config describes a bridge.
+type Config struct {
+	Name string
+	// MTU in bytes; 0 leaves the kernel's default.
+	MTU int
+	// IPv4 and IPv6 are the bridge's own addresses with the subnets' lengths; either may be missing.
+	IPv4, IPv6 netip.Prefix
+}
+
+// Ensure makes the bridge, or brings an existing one (a restart) to the configuration. Addresses that the bridge has
+// besides are left alone. It answers the interface's index.
+func (d *Driver) Ensure(c Config) (int, error) {
+	link, err := d.nl.LinkByName(c.Name)
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
+		link, err = d.create(c)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("bridge %s: %w", c.Name, err)
+	}
+	if link.Type() != "bridge" {
+		return 0, fmt.Errorf("existing interface %s is not a bridge", c.Name)
+	}
+	if c.MTU > 0 && link.Attrs().MTU != c.MTU {
+		if err := d.nl.LinkSetMTU(link, c.MTU); err != nil {
+			return 0, fmt.Errorf("bridge %s: mtu %d: %w", c.Name, c.MTU, err)
+		}
+	}
+	if err := d.address(link, c); err != nil {
+		return 0, fmt.Errorf("bridge %s: %w", c.Name, err)
+	}
+	if err := d.nl.LinkSetUp(link); err != nil {
+		return 0, fmt.Errorf("bridge %s: up: %w", c.Name, err)
+	}
+	return link.Attrs().Index, nil
+}
+
+func (d *Driver) create(c Config) (netlink.Link, error) {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU = c.Name, c.MTU
+	if c.IPv4.IsValid() {
+		// An own address keeps the bridge from taking over whichever is the lowest of its ports'.
+		attrs.HardwareAddr = MAC(c.IPv4.Addr())
+	}
+	br := &netlink.Bridge{LinkAttrs: attrs}
+	if err := d.nl.LinkAdd(br); err != nil && !errors.Is(err, unix.EEXIST) {
+		return nil, err
+	}
+	return d.nl.LinkByName(c.Name)
+}
+
+func (d *Driver) address(link netlink.Link, c Config) error {
+	if c.IPv4.IsValid() {
+		if err := d.nl.AddrReplace(link, &netlink.Addr{IPNet: ipNet(c.IPv4)}); err != nil {
+			return fmt.Errorf("address %s: %w", c.IPv4, err)
+		}
+		// Connections from the host's loopback to published ports are sent out here (see driver/nftables, which also
+		// keeps what comes in for 127.0.0.0/8 out).
+		if err := setSysctl("net/ipv4/conf/"+c.Name+"/route_localnet", "1"); err != nil {
+			return err
+		}
+	}
+	if !c.IPv6.IsValid() {
+		return nil
+	}
+	if err := setSysctl("net/ipv6/conf/"+c.Name+"/disable_ipv6", "0"); err != nil {
+		return err
+	}
+	// Duplicate address detection would keep the gateway away for a second.
+	err := d.nl.AddrReplace(link, &netlink.Addr{IPNet: ipNet(c.IPv6), Flags: unix.IFA_F_NODAD})
+	if err != nil {
+		return fmt.Errorf("address %s: %w", c.IPv6, err)
+	}
+	return nil
+}
+
+// Address is the IPv4 address that an existing interface has, for a bridge that the user made; not valid without one.
+func (d *Driver) Address(name string) (netip.Prefix, error) {
+	link, err := d.nl.LinkByName(name)
+	if err != nil {
+		return netip.Prefix{}, fmt.Errorf("interface %s: %w", name, err)
+	}
+	addrs, err := d.nl.AddrList(link, netlink.FAMILY_V4)
+	if err != nil || len(addrs) == 0 {
+		return netip.Prefix{}, err
+	}
+	return prefix(addrs[0].IPNet), nil
+}
+
+// Exists says whether an interface of that name is there.
+func (d *Driver) Exists(name string) bool {
+	_, err := d.nl.LinkByName(name)
+	return err == nil
+}
+
+// Delete removes a bridge; one that is not there is no error.
+func (d *Driver) Delete(name string) error {
+	link, err := d.nl.LinkByName(name)
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
+		return nil
+	}
+	if err == nil {
+		err = d.nl.LinkDel(link)
+	}
+	if err != nil {
+		return fmt.Errorf("delete bridge %s: %w", name, err)
+	}
+	return nil
+}
+
+// Subnets lists what the host already reaches: the destinations of its routes (default routes apart) and the subnets
+// of its addresses, those of the named interfaces left out.
+func (d *Driver) Subnets(except map[string]bool) ([]netip.Prefix, error) {
+	skip := map[int]bool{}
+	links, err := d.nl.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("list interfaces: %w", err)
+	}
+	for _, l := range links {
+		if except[l.Attrs().Name] {
+			skip[l.Attrs().Index] = true
+		}
+	}
+	var out []netip.Prefix
+	routes, err := d.nl.RouteList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, fmt.Errorf("list routes: %w", err)
+	}
+	for _, r := range routes {
+		if p := prefix(r.Dst); p.IsValid() && p.Bits() > 0 && !skip[r.LinkIndex] {
+			out = append(out, p.Masked())
+		}
+	}
+	addrs, err := d.nl.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	for _, a := range addrs {
+		if p := prefix(a.IPNet); p.IsValid() && !skip[a.LinkIndex] {
+			out = append(out, p.Masked())
+		}
+	}
+	return out, nil
+}
+
+// Forward switches the kernel's forwarding on for a family.
+func Forward(ipv6 bool) error {
+	if ipv6 {
+		return setSysctl("net/ipv6/conf/all/forwarding", "1")
+	}
+	return setSysctl("net/ipv4/ip_forward", "1")
+}
+
+// setSysctl writes a setting of the calling thread's network namespace unless it has the value already, so that a
+// read-only /proc/sys with good values is no error.
+func setSysctl(name, value string) error {
+	path := filepath.Join("/proc/sys", name)
+	if old, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(old)) == value {
+		return nil
+	}
+	if err := os.WriteFile(path, []byte(value), 0o644); err != nil {
+		return fmt.Errorf("set %s: %w", strings.ReplaceAll(name, "/", "."), err)
+	}
+	return nil
+}
+
+// MAC is docker's hardware address for an IPv4 address: 02:42 and the address. For IPv6 the last four bytes are taken.
+func MAC(a netip.Addr) net.HardwareAddr {
+	b := a.AsSlice()
+	return append(net.HardwareAddr{0x02, 0x42}, b[len(b)-4:]...)
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+func prefix(n *net.IPNet) netip.Prefix {
+	if n == nil {
+		return netip.Prefix{}
+	}
+	a, ok := netip.AddrFromSlice(n.IP)
+	ones, bits := n.Mask.Size()
+	if !ok || bits == 0 {
+		return netip.Prefix{}
+	}
+	return netip.PrefixFrom(a.Unmap(), ones)
+}

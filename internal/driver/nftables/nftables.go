@@ -1,0 +1,277 @@
+// Package nftables is the engine's firewall: one table "longshore" per address family, and nothing outside of it is
+// ever read or changed. The rules are fixed; what changes are the elements of sets and maps, so that a network or a
+// published port is one small transaction and the path of a packet does not grow with their number.
+//
+//	chain prerouting, output  destination is one of the host's own addresses → publish
+//	chain publish             dnat to map published_addr (proto . address . port), else map published (proto . port)
+//	chain postrouting         masquerade for hairpins and loopback sources, and for subnets that leave their bridge
+//	chain forward             replies and published ports in; out of any bridge; nothing else; internal cut off
+//	chain raw                 nobody reaches the host's 127.0.0.0/8 through a bridge
+//
+// Limits. An accept here does not overrule another table's drop: where another engine's iptables rules set the policy
+// of FORWARD to DROP, its administrator must allow the bridges there (DOCKER-USER). The kernel has no route_localnet
+// for IPv6, so a port published on ::1 is not reachable. The tables stay when the daemon ends, as containers go on.
+package nftables
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	nft "github.com/google/nftables"
+	"golang.org/x/sys/unix"
+)
+
+// Table is the name of the engine's tables.
+const Table = "longshore"
+
+// Network is a bridge as the firewall sees it.
+type Network struct {
+	Bridge  string
+	Subnets []netip.Prefix
+	// Masquerade gives traffic that leaves the bridge the host's address.
+	Masquerade bool
+	// Internal cuts the bridge off from everything but itself and the host.
+	Internal bool
+}
+
+// Port is a published port.
+type Port struct {
+	// Proto is the protocol's number: unix.IPPROTO_TCP, _UDP or _SCTP.
+	Proto uint8
+	// HostIP is one address of the host; unspecified means all of the target's family.
+	HostIP   netip.Addr
+	HostPort uint16
+	Target   netip.AddrPort
+}
+
+// key is what a port is unique by.
+type key struct {
+	proto uint8
+	ip    netip.Addr
+	port  uint16
+}
+
+func (p Port) key() key { return key{p.Proto, p.HostIP, p.HostPort} }
+
+// Firewall owns the tables of the network namespace it is used in. Safe for concurrent use.
+type Firewall struct {
+	mu       sync.Mutex // guards the maps and orders transactions
+	networks map[string]Network
+	ports    map[key]Port
+}
+
+// New makes a firewall that has changed nothing yet; Reset installs it.
+func New() *Firewall {
+	return &Firewall{networks: map[string]Network{}, ports: map[key]Port{}}
+}
+
+// Reset puts exactly these networks and ports in force, whatever a dead daemon left. The change is atomic: running
+// containers never lose their ports.
+func (f *Firewall) Reset(networks []Network, ports []Port) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	clear(f.networks)
+	clear(f.ports)
+	for _, n := range networks {
+		f.networks[n.Bridge] = n
+	}
+	for _, p := range ports {
+		f.ports[p.key()] = p
+	}
+	return f.install()
+}
+
+// install writes both tables anew. The caller holds mu.
+func (f *Firewall) install() error {
+	c, err := connect()
+	if err != nil {
+		return err
+	}
+	networks := slices.SortedFunc(maps.Values(f.networks), func(a, b Network) int { return cmp.Compare(a.Bridge, b.Bridge) })
+	ports := slices.Collect(maps.Values(f.ports))
+	for _, t := range families() {
+		c.AddTable(t.table)
+		c.DelTable(t.table)
+		c.AddTable(t.table)
+		if err := t.create(c, networks, ports); err != nil {
+			return fmt.Errorf("nftables: %w", err)
+		}
+	}
+	if err := c.Flush(); err != nil {
+		return fmt.Errorf("nftables: install table %s: %w", Table, err)
+	}
+	return nil
+}
+
+// connect uses one netlink connection per transaction; its buffer holds the acknowledgements of a large one.
+func connect() (*nft.Conn, error) {
+	c, err := nft.New()
+	if err != nil {
+		return nil, fmt.Errorf("nftables: %w", err)
+	}
+	return c, nil
+}
+
+// AddNetwork puts a bridge's rules in force, in place of those it had.
+func (f *Firewall) AddNetwork(n Network) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	old, had := f.networks[n.Bridge]
+	f.networks[n.Bridge] = n
+	return f.change(func(c *nft.Conn, t family) error {
+		if had {
+			if err := t.network(old, c.SetDeleteElements); err != nil {
+				return err
+			}
+		}
+		return t.network(n, c.SetAddElements)
+	})
+}
+
+// RemoveNetwork takes a bridge's rules back; one that is not known is no error.
+func (f *Firewall) RemoveNetwork(bridge string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n, ok := f.networks[bridge]
+	if !ok {
+		return nil
+	}
+	delete(f.networks, bridge)
+	return f.change(func(c *nft.Conn, t family) error { return t.network(n, c.SetDeleteElements) })
+}
+
+// Publish puts ports in force: all of them or none.
+func (f *Firewall) Publish(ports []Port) error {
+	if len(ports) == 0 {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, p := range ports {
+		f.ports[p.key()] = p
+	}
+	err := f.change(func(c *nft.Conn, t family) error { return t.publish(ports, c.SetAddElements) })
+	if err != nil {
+		for _, p := range ports {
+			delete(f.ports, p.key())
+		}
+	}
+	return err
+}
+
+// Unpublish takes ports back; those that are not in force are no error.
+func (f *Firewall) Unpublish(ports []Port) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	ports = slices.DeleteFunc(slices.Clone(ports), func(p Port) bool { return f.ports[p.key()] != p })
+	if len(ports) == 0 {
+		return nil
+	}
+	for _, p := range ports {
+		delete(f.ports, p.key())
+	}
+	return f.change(func(c *nft.Conn, t family) error { return t.publish(ports, c.SetDeleteElements) })
+}
+
+// change runs one transaction over both tables. When the kernel refuses because somebody removed our tables or their
+// elements (nft flush ruleset), everything is installed anew instead. The caller holds mu and has updated the maps.
+func (f *Firewall) change(edit func(*nft.Conn, family) error) error {
+	c, err := connect()
+	if err != nil {
+		return err
+	}
+	for _, t := range families() {
+		if err := edit(c, t); err != nil {
+			return fmt.Errorf("nftables: %w", err)
+		}
+	}
+	err = c.Flush()
+	if errors.Is(err, unix.ENOENT) {
+		return f.install()
+	}
+	if err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	return nil
+}
+
+// Remove deletes the tables.
+func (f *Firewall) Remove() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	clear(f.networks)
+	clear(f.ports)
+	c, err := connect()
+	if err != nil {
+		return err
+	}
+	for _, t := range families() {
+		c.AddTable(t.table) // so that deleting cannot fail for want of one
+		c.DelTable(t.table)
+	}
+	return c.Flush()
+}
+
+// checkEvery is how often Run looks after the tables by itself, besides being told of their deletion.
+const checkEvery = 30 * time.Second
+
+// Run repairs: when somebody deletes our tables, they are installed anew. It ends with ctx.
+func (f *Firewall) Run(ctx context.Context) error {
+	c, err := nft.New(nft.AsLasting())
+	if err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	monitor := nft.NewMonitor(nft.WithMonitorAction(nft.MonitorActionDel), nft.WithMonitorObject(nft.MonitorObjectTables))
+	events, err := c.AddGenerationalMonitor(monitor)
+	if err != nil {
+		return fmt.Errorf("nftables: watch: %w", err)
+	}
+	defer monitor.Close()
+	tick := time.NewTicker(checkEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case _, ok := <-events:
+			if !ok {
+				events = nil // the periodic check goes on
+			}
+		case <-tick.C:
+		}
+		if err := f.Repair(); err != nil {
+			return err
+		}
+	}
+}
+
+// Repair installs the tables anew when one of them is missing.
+func (f *Firewall) Repair() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c, err := connect()
+	if err != nil {
+		return err
+	}
+	tables, err := c.ListTables()
+	if err != nil {
+		return fmt.Errorf("nftables: list tables: %w", err)
+	}
+	found := 0
+	for _, t := range tables {
+		if t.Name == Table && (t.Family == nft.TableFamilyIPv4 || t.Family == nft.TableFamilyIPv6) {
+			found++
+		}
+	}
+	if found == len(families()) {
+		return nil
+	}
+	return f.install()
+}

@@ -1,0 +1,135 @@
+package resolver
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"runtime/debug"
+	"sync"
+)
+
+// protocol is the number of the control protocol; a daemon replaces a resolver that speaks another.
+const protocol = 1
+
+// The control protocol is JSON, one request and one response after the other on a unix stream socket.
+type request struct {
+	Op      string    // hello, put, delete, sync, exit; watch is answered never
+	ID      string    `json:",omitempty"`
+	Sandbox *Sandbox  `json:",omitempty"`
+	All     []Sandbox `json:",omitempty"`
+}
+
+type response struct {
+	Protocol int              `json:",omitempty"`
+	Error    string           `json:",omitempty"`
+	Ports    map[string]Ports `json:",omitempty"`
+}
+
+// Run is the resolver process. The listening control socket is its descriptor 3. It ends with ctx or when a daemon
+// tells it to.
+func Run(ctx context.Context) error {
+	debug.SetGCPercent(20) // one small process per host that idles nearly always
+	f := os.NewFile(3, "control")
+	l, err := net.FileListener(f)
+	if err != nil {
+		return fmt.Errorf("resolver: control socket: %w", err)
+	}
+	_ = f.Close()
+	return Serve(ctx, l)
+}
+
+// Serve answers daemons on a control socket until ctx ends or one of them says so. It closes the socket.
+func Serve(ctx context.Context, l net.Listener) error {
+	ctx, exit := context.WithCancel(ctx)
+	defer exit()
+	if u, ok := l.(*net.UnixListener); ok {
+		u.SetUnlinkOnClose(false) // the path may be a successor's already
+	}
+	s := newServer()
+	var conns sync.WaitGroup
+	conns.Go(func() {
+		<-ctx.Done()
+		_ = l.Close()
+	})
+	var failed error
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			if !errors.Is(err, net.ErrClosed) {
+				failed = fmt.Errorf("resolver: accept: %w", err)
+			}
+			break
+		}
+		conns.Go(func() { s.control(ctx, exit, conn) })
+	}
+	exit()
+	conns.Wait()
+	s.shutdown()
+	return failed
+}
+
+// control serves one daemon's connection.
+func (s *server) control(ctx context.Context, exit func(), conn net.Conn) {
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	dec, enc := json.NewDecoder(conn), json.NewEncoder(conn)
+	for {
+		var r request
+		if dec.Decode(&r) != nil {
+			return
+		}
+		if r.Op == "watch" {
+			continue
+		}
+		out := s.do(ctx, r)
+		if enc.Encode(out) != nil {
+			return
+		}
+		if r.Op == "exit" {
+			exit()
+			return
+		}
+	}
+}
+
+func (s *server) do(ctx context.Context, r request) response {
+	out := response{Protocol: protocol}
+	switch {
+	case r.Op == "put" && r.Sandbox != nil:
+		ports, err := s.put(ctx, *r.Sandbox)
+		if err != nil {
+			out.Error = err.Error()
+			return out
+		}
+		out.Ports = map[string]Ports{r.Sandbox.ID: ports}
+	case r.Op == "delete":
+		s.delete(r.ID)
+	case r.Op == "sync":
+		return s.sync(ctx, r.All)
+	case r.Op == "hello", r.Op == "exit":
+	default:
+		out.Error = "unknown operation " + r.Op
+	}
+	return out
+}
+
+// sync makes exactly these containers known. One that cannot be served does not keep the others from it: it is missing
+// in the answer's ports.
+func (s *server) sync(ctx context.Context, all []Sandbox) response {
+	out := response{Protocol: protocol, Ports: map[string]Ports{}}
+	ids := make([]string, 0, len(all))
+	for _, box := range all {
+		ids = append(ids, box.ID)
+	}
+	s.keep(ids)
+	for _, box := range all {
+		if ports, err := s.put(ctx, box); err == nil {
+			out.Ports[box.ID] = ports
+		}
+	}
+	return out
+}
