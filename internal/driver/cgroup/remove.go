@@ -1,0 +1,123 @@
+package cgroupfs
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// removeLimit bounds how long Remove waits for killed processes to leave.
+const removeLimit = 10 * time.Second
+
+// removeAll removes group directories. The common case, an empty group without nested ones, is one rmdir each; else
+// everything inside is killed until nothing is left. released undoes what keeps processes from dying (the freezer).
+func removeAll(ctx context.Context, dirs []string, release func()) error {
+	left := removeDirs(dirs)
+	if len(left) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, removeLimit)
+	defer cancel()
+	for wait := time.Millisecond; ; wait = min(wait*2, 100*time.Millisecond) {
+		pids, err := pidsBelow(left...)
+		if err != nil {
+			return err
+		}
+		killAll(pids)
+		release()
+		for _, dir := range left {
+			removeNested(dir)
+		}
+		if left = removeDirs(left); len(left) == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("remove cgroup %s: %w (processes left: %v)", left[0], ctx.Err(), pids)
+		case <-time.After(wait):
+		}
+	}
+}
+
+// removeDirs tries each directory once and returns those that are still there.
+func removeDirs(dirs []string) []string {
+	var left []string
+	for _, dir := range dirs {
+		if err := unix.Rmdir(dir); err != nil && !errors.Is(err, unix.ENOENT) {
+			left = append(left, dir)
+		}
+	}
+	return left
+}
+
+// removeNested removes the groups below dir, deepest first, as far as they are empty.
+func removeNested(dir string) {
+	var nested []string
+	_ = filepath.WalkDir(dir, func(p string, e fs.DirEntry, err error) error {
+		if err == nil && e.IsDir() && p != dir {
+			nested = append(nested, p)
+		}
+		return nil
+	})
+	for _, d := range slices.Backward(nested) {
+		_ = unix.Rmdir(d)
+	}
+}
+
+func killAll(pids []int) {
+	self := os.Getpid()
+	for _, pid := range pids {
+		if pid > 1 && pid != self {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+	}
+}
+
+// pidsBelow lists the processes of the groups and of all groups nested in them, each once, in order. Groups that vanish
+// meanwhile count as empty.
+func pidsBelow(dirs ...string) ([]int, error) {
+	var pids []int
+	for _, dir := range dirs {
+		err := filepath.WalkDir(dir, func(p string, e fs.DirEntry, err error) error {
+			if err != nil || !e.IsDir() {
+				return ignoreGone(err)
+			}
+			found, err := readPIDs(p + "/cgroup.procs")
+			pids = append(pids, found...)
+			return ignoreGone(err)
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	slices.Sort(pids)
+	return slices.Compact(pids), nil
+}
+
+func readPIDs(path string) ([]int, error) {
+	data, err := os.ReadFile(path)
+	var pids []int
+	for line := range bytes.Lines(data) {
+		if pid, err := strconv.Atoi(string(bytes.TrimSpace(line))); err == nil && pid > 0 {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, err
+}
+
+// ignoreGone: a removed group answers ENOENT or ENODEV, one in threaded mode EOPNOTSUPP.
+func ignoreGone(err error) error {
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EOPNOTSUPP) {
+		return nil
+	}
+	return err
+}
