@@ -48,7 +48,9 @@ func p[T any](v T) *T { return &v }
 // inside starts sh in the group with a pipe to feed it commands; it ends with the test.
 func inside(t *testing.T, g cgroup.Group, script string) (*exec.Cmd, io.WriteCloser, *bufio.Reader) {
 	t.Helper()
-	cmd := exec.Command("/bin/sh", "-c", script)
+	enter := `for d; do echo 0 > "$d/cgroup.procs" || exit 1; done; exec /bin/sh -c "$SCRIPT"`
+	cmd := exec.Command("/bin/sh", append([]string{"-c", enter, "sh"}, g.Dirs()...)...)
+	cmd.Env = append(os.Environ(), "SCRIPT="+script)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -58,22 +60,7 @@ func inside(t *testing.T, g cgroup.Group, script string) (*exec.Cmd, io.WriteClo
 		t.Fatal(err)
 	}
 	cmd.Stderr = cmd.Stdout
-	started := make(chan error)
-	go func() { // a thread enters the group and forks; it ends with the goroutine
-		runtime.LockOSThread()
-		for _, dir := range g.Dirs() {
-			file := "/tasks"
-			if !exists(dir + file) {
-				file = "/cgroup.procs"
-			}
-			if err := os.WriteFile(dir+file, []byte("0"), 0); err != nil {
-				started <- err
-				return
-			}
-		}
-		started <- cmd.Start()
-	}()
-	if err := <-started; err != nil {
+	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { in.Close(); _ = cmd.Process.Kill(); _ = cmd.Wait() })
@@ -91,7 +78,8 @@ func v1only(t *testing.T, m cgroup.Manager) *V1 {
 
 func TestCreateDefaultsAndRemove(t *testing.T) {
 	m, parent := hostManager(t)
-	ctx := context.Background()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
 	g, err := m.Create(ctx, parent+"/defaults", &specs.LinuxResources{})
 	if err != nil {
 		t.Fatal(err)
@@ -102,9 +90,12 @@ func TestCreateDefaultsAndRemove(t *testing.T) {
 		}
 	}
 	cmd, _, _ := inside(t, g, "exec sleep 1000")
-	pids, err := g.PIDs(ctx)
-	if err != nil || !slices.Equal(pids, []int{cmd.Process.Pid}) {
-		t.Fatalf("PIDs = %v, %v; want %d", pids, err, cmd.Process.Pid)
+	err = poll(ctx, func() (bool, error) {
+		pids, err := g.PIDs(ctx)
+		return slices.Equal(pids, []int{cmd.Process.Pid}), err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 	if _, err := m.Open(ctx, parent+"/defaults"); err != nil {
 		t.Error(err)
