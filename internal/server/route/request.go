@@ -45,6 +45,8 @@ type Request struct {
 	Dialect Dialect
 	// Body replaces HTTP.Body when the ladder lifted the request.
 	Body io.Reader
+
+	notes map[string]bool
 }
 
 // Var returns a path variable.
@@ -139,3 +141,14 @@ func (r *Request) SetBody(doc []byte) {
 	r.Body = bytes.NewReader(doc)
 	r.HTTP.ContentLength = int64(len(doc))
 }
+
+// Note keeps a remark of the version ladder with the request, for the way down.
+func (r *Request) Note(remark string) {
+	if r.notes == nil {
+		r.notes = map[string]bool{}
+	}
+	r.notes[remark] = true
+}
+
+// Noted tells whether the remark was made.
+func (r *Request) Noted(remark string) bool { return r.notes[remark] }

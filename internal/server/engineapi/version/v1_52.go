@@ -1,6 +1,123 @@
 package version
 
-// v1_52 is what 1.52 changed against 1.51 (engine API changelog, "v1.52 API changes").
+import (
+	"longshore/internal/base/jsontree"
+	"longshore/internal/server/route"
+)
+
+// v1_52 is what 1.52 changed against 1.51 (changelog, "v1.52 API changes"; daemon source of 29.0).
 func v1_52() Rung {
-	return Rung{Version: "1.52", Source: "version-history.md#v152-api-changes"}
+	return Rung{Version: "1.52", Source: "version-history.md", Changes: []Change{
+		{What: "Config.MacAddress became an endpoint's setting", Routes: []string{create}, Lift: macToEndpoint},
+		{What: "Health in the container list", Routes: []string{list}, LowerEach: hideFields("Health")},
+		{What: "OnBuild omitted when empty; NetworkSettings without the default bridge's address; Storage instead of GraphDriver", Routes: []string{inspect}, Lower: inspectBelow52},
+		{What: "os_type of stats", Routes: []string{stats}, LowerEach: hideFields("os_type"), Lower: hideFields("os_type")},
+		{What: "status, id and from of events", Routes: []string{eventsRoute}, LowerEach: legacyEvent, Reply: plainJSONType},
+		{What: "empty fields of an image are omitted", Routes: []string{imageInspect}, Lower: imageBelow52},
+		{What: "KernelMemoryTCP of info", Routes: []string{info}, Lower: func(v *View) { v.Body.Default("KernelMemoryTCP", false) }},
+		{What: "IPAM statistics of a network", Routes: []string{networkShow}, Lower: hideFields("Status")},
+		{What: "only the new form of disk usage", Routes: []string{df}, Lower: onlyLegacyDiskUsage, Lift: dropQuery("verbose")},
+		{What: "several platform queries", Routes: []string{imageGet, imageLoad}, Lift: onePlatform},
+	}}
+}
+
+// macToEndpoint moves a container-wide MAC address to the endpoint of the network mode, where the newest API has it.
+func macToEndpoint(r *Request) error {
+	body, err := r.JSON()
+	if err != nil {
+		return err
+	}
+	mac := body.Member("MacAddress")
+	if mac.Empty() {
+		body.Delete("MacAddress")
+		return nil
+	}
+	body.Delete("MacAddress")
+	mode := body.At("HostConfig", "NetworkMode").String()
+	switch mode {
+	case "", "bridge":
+		mode = "default"
+	}
+	all := body.Ensure("NetworkingConfig").Ensure("EndpointsConfig")
+	for _, name := range all.Keys() {
+		if name == mode || (mode == "default" && name == "bridge") || all.Len() == 1 {
+			mode = name
+			break
+		}
+	}
+	ep := all.Ensure(mode)
+	if ep.Member("MacAddress").Empty() {
+		ep.Set("MacAddress", mac.String())
+	}
+	return nil
+}
+
+func inspectBelow52(v *View) {
+	v.Body.Member("Config").Default("OnBuild", nil)
+	if s := v.Body.Member("Storage"); s != nil {
+		v.Body.Delete("Storage")
+		name := s.At("RootFS", "Snapshot", "Name").String()
+		v.Body.Set("GraphDriver", map[string]any{"Name": name, "Data": nil})
+	}
+	ns := v.Body.Member("NetworkSettings")
+	if ns.Kind() != jsontree.Object {
+		return
+	}
+	ns.Default("Bridge", "")
+	ns.Default("HairpinMode", false)
+	ns.Default("LinkLocalIPv6Address", "")
+	ns.Default("LinkLocalIPv6PrefixLen", 0)
+	ns.Default("SecondaryIPAddresses", nil)
+	ns.Default("SecondaryIPv6Addresses", nil)
+	bridge := ns.At("Networks", "bridge")
+	for _, f := range []string{"EndpointID", "Gateway", "GlobalIPv6Address", "IPAddress", "IPv6Gateway", "MacAddress"} {
+		ns.Default(f, bridge.Member(f).String())
+	}
+	for _, f := range []string{"GlobalIPv6PrefixLen", "IPPrefixLen"} {
+		ns.Default(f, bridge.Member(f).Int())
+	}
+}
+
+// legacyEvent adds what events before 1.52 carried beside Action and Actor.
+func legacyEvent(v *View) {
+	switch v.Body.Member("Type").String() {
+	case "container":
+		v.Body.Default("status", v.Body.Member("Action").String())
+		v.Body.Default("id", v.Body.At("Actor", "ID").String())
+		v.Body.Default("from", v.Body.At("Actor", "Attributes", "image").String())
+	case "image", "plugin":
+		v.Body.Default("status", v.Body.Member("Action").String())
+		v.Body.Default("id", v.Body.At("Actor", "ID").String())
+	}
+}
+
+// plainJSONType announces a stream as application/json, as before content types were negotiated.
+func plainJSONType(_ *route.Request, resp route.Response) (route.Response, error) {
+	if l, ok := resp.(route.Lines); ok {
+		l.Header = l.Header.Clone()
+		l.Header.Del("Content-Type")
+		return l, nil
+	}
+	return resp, nil
+}
+
+func imageBelow52(v *View) {
+	for _, f := range []string{"Parent", "Comment", "DockerVersion", "Author"} {
+		v.Body.Default(f, "")
+	}
+	cfg := v.Body.Member("Config")
+	for _, f := range []string{"Cmd", "Entrypoint", "Env", "Labels", "OnBuild", "Volumes"} {
+		cfg.Default(f, nil)
+	}
+	for _, f := range []string{"User", "WorkingDir"} {
+		cfg.Default(f, "")
+	}
+}
+
+// onePlatform refuses more than one platform, which only 1.52 understands.
+func onePlatform(r *Request) error {
+	if len(r.Query["platform"]) > 1 {
+		return invalid("only one platform can be given before API version 1.52")
+	}
+	return nil
 }
