@@ -1,0 +1,11 @@
+package credentialtest
+
+import (
+	"testing"
+
+	"longshore/internal/core/credential"
+)
+
+func TestMemory(t *testing.T) {
+	Run(t, func(*testing.T) credential.Store { return NewMemory() })
+}
