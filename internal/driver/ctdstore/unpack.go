@@ -1,0 +1,299 @@
+package ctdstore
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/containerd/containerd/v2/core/mount"
+	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/containerd/v2/pkg/archive"
+	"github.com/containerd/errdefs"
+	digest "github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/identity"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"longshore/internal/driver/ctdstore/compression"
+)
+
+// parallelLayers bounds how many layers of one image are unpacked at a time.
+const parallelLayers = 3
+
+// Layers is what Unpack needs to know of an image.
+type Layers struct {
+	Config  ocispec.Descriptor
+	Blobs   []ocispec.Descriptor // as in the manifest, bottom first
+	DiffIDs []digest.Digest      // as in the configuration
+	// Fetched, when set, is asked before a layer is read and blocks until its blob is stored, so that unpacking starts
+	// while later layers are still on their way.
+	Fetched func(ctx context.Context, layer int) error
+	// Progress, when set, is told as layers begin and end; it may be called concurrently.
+	Progress func(layer int, done bool)
+}
+
+// ChainID names the top snapshot; empty without layers.
+func (l Layers) ChainID() digest.Digest {
+	if len(l.DiffIDs) == 0 {
+		return ""
+	}
+	return identity.ChainID(l.DiffIDs)
+}
+
+// Unpacked tells whether an image's top snapshot exists.
+func (s *Store) Unpacked(ctx context.Context, chain digest.Digest) bool {
+	if chain == "" {
+		return true
+	}
+	_, err := s.snaps.Stat(ctx, chain.String())
+	return err == nil
+}
+
+// Unpack makes the committed snapshots of an image and ties them to its configuration. Layers are unpacked side by
+// side, each into a snapshot of its own, and put on top of each other when they are whole. Two callers that unpack one
+// image share the work.
+func (s *Store) Unpack(ctx context.Context, l Layers) error {
+	chain := l.ChainID()
+	if len(l.Blobs) != len(l.DiffIDs) {
+		return fmt.Errorf("image has %d layers but %d diff IDs: %w", len(l.Blobs), len(l.DiffIDs), errdefs.ErrInvalidArgument)
+	}
+	if chain == "" {
+		return nil
+	}
+	if s.Unpacked(ctx, chain) {
+		return s.tie(ctx, l.Config.Digest, chain)
+	}
+	for {
+		_, err, shared := s.unpacking.Do(chain.String(), func() (any, error) { return nil, s.unpackAll(ctx, l) })
+		if shared && err != nil && ctx.Err() == nil && errors.Is(err, context.Canceled) {
+			continue // the caller that did the work went away; do it ourselves
+		}
+		if err != nil {
+			return err
+		}
+		return s.tie(ctx, l.Config.Digest, chain)
+	}
+}
+
+func (s *Store) tie(ctx context.Context, config, chain digest.Digest) error {
+	return s.Label(ctx, config, map[string]string{snapshotLabel: chain.String()})
+}
+
+func (s *Store) unpackAll(ctx context.Context, l Layers) error {
+	ctx, release, err := s.Lease(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	chains := identity.ChainIDs(append([]digest.Digest(nil), l.DiffIDs...))
+	have := s.deepest(ctx, chains)
+	layers := make([]*layer, len(chains))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(parallelLayers + 1) // and the one that commits
+	for i := have; i < len(chains); i++ {
+		layers[i] = &layer{store: s, blob: l.Blobs[i], diff: l.DiffIDs[i], base: i == 0, ready: make(chan struct{})}
+	}
+	g.Go(func() error { return s.commitAll(gctx, l, layers, chains, have) })
+	for i := have; i < len(chains); i++ {
+		g.Go(func() error { return layers[i].unpack(gctx, l, i) })
+	}
+	err = g.Wait()
+	if err != nil {
+		s.discard(ctx, layers)
+	}
+	return err
+}
+
+// deepest is how many layers from the bottom are unpacked already.
+func (s *Store) deepest(ctx context.Context, chains []digest.Digest) int {
+	for i := len(chains); i > 0; i-- {
+		if s.Unpacked(ctx, chains[i-1]) {
+			return i
+		}
+	}
+	return 0
+}
+
+// commitAll puts finished layers on top of each other, bottom first.
+func (s *Store) commitAll(ctx context.Context, l Layers, layers []*layer, chains []digest.Digest, from int) error {
+	for i := from; i < len(chains); i++ {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-layers[i].ready:
+		}
+		parent := ""
+		if i > 0 {
+			parent = chains[i-1].String()
+		}
+		if err := layers[i].commit(ctx, chains[i].String(), parent); err != nil {
+			return fmt.Errorf("commit layer %s: %w", l.Blobs[i].Digest, err)
+		}
+		if l.Progress != nil {
+			l.Progress(i, true)
+		}
+	}
+	return nil
+}
+
+func (s *Store) discard(ctx context.Context, layers []*layer) {
+	for _, l := range layers {
+		if l == nil || l.key == "" || l.committed {
+			continue
+		}
+		if err := s.snaps.Remove(context.WithoutCancel(ctx), l.key); err != nil && !errdefs.IsNotFound(err) {
+			s.log.Warn("half-unpacked layer not removed", "digest", l.blob.Digest, "error", err)
+		}
+	}
+}
+
+// layer is one layer on its way into a snapshot.
+type layer struct {
+	store     *Store
+	blob      ocispec.Descriptor
+	diff      digest.Digest
+	base      bool
+	key       string
+	root      string          // the directory that the layer is unpacked into
+	bare      map[string]bool // directories that the layer uses without describing them
+	ready     chan struct{}   // closed when unpack succeeded
+	committed bool
+}
+
+func (l *layer) unpack(ctx context.Context, all Layers, i int) error {
+	if all.Fetched != nil {
+		if err := all.Fetched(ctx, i); err != nil {
+			return err
+		}
+	}
+	if all.Progress != nil {
+		all.Progress(i, false)
+	}
+	key := "extract-" + strconv.FormatUint(ingestSeq.Add(1), 36) + "-" + l.diff.Encoded()
+	mounts, err := l.store.prepareFresh(ctx, key)
+	if err != nil {
+		return fmt.Errorf("prepare layer %s: %w", l.blob.Digest, err)
+	}
+	l.key = key
+	if l.root, err = upperDir(mounts); err != nil {
+		return err
+	}
+	ra, err := l.store.content.ReaderAt(ctx, l.blob)
+	if err != nil {
+		return fmt.Errorf("read layer %s: %w", l.blob.Digest, err)
+	}
+	defer ra.Close()
+	if err := l.apply(ctx, io.NewSectionReader(ra, 0, ra.Size())); err != nil {
+		return fmt.Errorf("unpack layer %s: %w", l.blob.Digest, err)
+	}
+	close(l.ready)
+	return nil
+}
+
+// prepareFresh makes an active snapshot without parent. A leftover of the same key (keys restart with the process) is
+// replaced.
+func (s *Store) prepareFresh(ctx context.Context, key string) ([]mount.Mount, error) {
+	mounts, err := s.snaps.Prepare(ctx, key, "")
+	if errdefs.IsAlreadyExists(err) {
+		if err := s.snaps.Remove(ctx, key); err != nil {
+			return nil, err
+		}
+		return s.snaps.Prepare(ctx, key, "")
+	}
+	return mounts, err
+}
+
+// apply unpacks a layer and checks its diff ID.
+func (l *layer) apply(ctx context.Context, r io.Reader) error {
+	plain, kind, err := compression.NewReader(r)
+	if err != nil {
+		return err
+	}
+	defer plain.Close()
+	digester := l.diff.Algorithm().Digester()
+	src := io.Reader(plain)
+	known := kind == compression.None && l.blob.Digest == l.diff // verified when it was stored
+	if !known {
+		src = io.TeeReader(plain, digester.Hash())
+	}
+	seen := map[string]bool{}
+	l.bare = map[string]bool{}
+	opts := []archive.ApplyOpt{archive.WithFilter(func(h *tar.Header) (bool, error) {
+		l.note(seen, h)
+		return true, nil
+	})}
+	if !l.base {
+		opts = append(opts, archive.WithConvertWhiteout(archive.OverlayConvertWhiteout))
+	}
+	if _, err := archive.Apply(ctx, l.root, src, opts...); err != nil {
+		return err
+	}
+	if known {
+		return nil
+	}
+	if _, err := io.Copy(io.Discard, src); err != nil {
+		return err
+	}
+	if got := digester.Digest(); got != l.diff {
+		return fmt.Errorf("wrong diff id calculated on extraction %q: %w", got, errdefs.ErrFailedPrecondition)
+	}
+	return nil
+}
+
+// note records directories that a layer's entries lie in but that it does not describe itself: they get the metadata of
+// the layers below when these are known.
+func (l *layer) note(seen map[string]bool, h *tar.Header) {
+	name := strings.TrimPrefix(path.Clean("/"+h.Name), "/")
+	for dir := path.Dir(name); dir != "." && !seen[dir]; dir = path.Dir(dir) {
+		seen[dir] = true
+		l.bare[dir] = true
+	}
+	if h.Typeflag == tar.TypeDir {
+		seen[name] = true
+		delete(l.bare, name)
+	}
+}
+
+func (l *layer) commit(ctx context.Context, name, parent string) error {
+	var opts []snapshots.Opt
+	if parent != "" {
+		if len(l.bare) > 0 {
+			if err := l.inherit(ctx, parent); err != nil {
+				return err
+			}
+		}
+		opts = append(opts, snapshots.WithParent(parent))
+	}
+	err := l.store.snaps.Commit(ctx, name, l.key, opts...)
+	if errdefs.IsAlreadyExists(err) { // unpacked by someone else, the builder for one
+		return nil
+	}
+	l.committed = err == nil
+	return err
+}
+
+// inherit gives directories that the layer does not describe the metadata that they have in the layers below.
+func (l *layer) inherit(ctx context.Context, parent string) error {
+	key := "inherit-" + l.key
+	mounts, err := l.store.snaps.View(ctx, key, parent)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := l.store.snaps.Remove(context.WithoutCancel(ctx), key); err != nil {
+			l.store.log.Warn("view not removed", "key", key, "error", err)
+		}
+	}()
+	for dir := range l.bare {
+		if err := inheritDir(filepath.Clean(l.root), lowerDirs(mounts), dir); err != nil {
+			return fmt.Errorf("metadata of %q: %w", dir, err)
+		}
+	}
+	return nil
+}

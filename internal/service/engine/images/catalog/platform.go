@@ -1,0 +1,36 @@
+package catalog
+
+import (
+	"github.com/containerd/platforms"
+	"github.com/moby/moby/api/types/image"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"longshore/internal/core/fault"
+)
+
+// Host is the platform that containers run on here.
+func Host() ocispec.Platform { return platforms.DefaultSpec() }
+
+// Best is the stored image for a platform. Without one the host's is preferred and any other will do.
+func (e *Entry) Best(p *ocispec.Platform) (*Manifest, error) {
+	match := platforms.Default()
+	if p != nil {
+		match = platforms.OnlyStrict(*p)
+	}
+	var best *Manifest
+	for _, m := range e.Manifests {
+		if m.Kind != image.ManifestKindImage || !m.Available || p != nil && !match.Match(m.Platform) {
+			continue
+		}
+		if best == nil || match.Match(m.Platform) && !match.Match(best.Platform) || match.Match(m.Platform) && match.Less(m.Platform, best.Platform) {
+			best = m
+		}
+	}
+	if best != nil {
+		return best, nil
+	}
+	if p != nil {
+		return nil, fault.NotFound("image with reference %s was found but does not provide the specified platform (%s)", e.Familiar(), platforms.FormatAll(*p))
+	}
+	return nil, fault.NotFound("image with reference %s was found but does not provide any platform", e.Familiar())
+}
