@@ -137,8 +137,9 @@ func TestEventLines(t *testing.T) {
 	}
 	var got []string
 	if err := resp.(route.Lines).Run(t.Context(), func(v any) error {
-		got = append(got, string(v.(route.Encoded)))
-		return nil
+		b, err := json.Marshal(v)
+		got = append(got, string(b))
+		return err
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -36,6 +36,9 @@ const (
 	connect       = "POST /networks/{id}/connect"
 	volumeCreate  = "POST /volumes/create"
 	volumePrune   = "POST /volumes/prune"
+	volumeShow    = "GET /volumes/{name}"
+	volumeList    = "GET /volumes"
+	volumeRemove  = "DELETE /volumes/{name}"
 	buildRoute    = "POST /build"
 	buildPrune    = "POST /build/prune"
 )

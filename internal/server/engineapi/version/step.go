@@ -120,7 +120,7 @@ func (s *Step) lowerLines(r *route.Request, v route.Lines) route.Response {
 				return fmt.Errorf("encode line: %w", err)
 			}
 			s.lowerItem(r, body, obj)
-			return emit(route.Encoded(body.AppendTo(nil)))
+			return emit(body)
 		})
 	}
 	return v

@@ -1,11 +1,6 @@
 package version
 
-import (
-	"context"
-
-	"longshore/internal/base/jsontree"
-	"longshore/internal/server/route"
-)
+import "longshore/internal/base/jsontree"
 
 // v1_46 is what 1.46 changed against 1.45 (changelog, "v1.46 API changes"; daemon's events handler).
 func v1_46() Rung {
@@ -17,30 +12,13 @@ func v1_46() Rung {
 			})
 		}},
 		{What: "annotations of the container list", Routes: []string{list}, LowerEach: hideFields("HostConfig.Annotations")},
-		{What: "image create events", Routes: []string{eventsRoute}, Reply: withoutImageCreate},
+		{What: "image create events", Routes: []string{eventsRoute}, Reply: withoutEvents(imageCreate)},
 		{What: "platform of a push", Routes: []string{imagePush}, Lift: dropQuery("platform")},
 		{What: "Containerd of info", Routes: []string{info}, Lower: hideFields("Containerd")},
 	}}
 }
 
-// withoutImageCreate leaves out the events that 1.46 brought.
-func withoutImageCreate(_ *route.Request, resp route.Response) (route.Response, error) {
-	l, ok := resp.(route.Lines)
-	if !ok {
-		return resp, nil
-	}
-	run := l.Run
-	l.Run = func(ctx context.Context, emit func(any) error) error {
-		return run(ctx, func(obj any) error {
-			v, err := jsontree.Of(obj)
-			if err != nil {
-				return err
-			}
-			if v.Member("Type").String() == "image" && v.Member("Action").String() == "create" {
-				return nil
-			}
-			return emit(route.Encoded(v.AppendTo(nil)))
-		})
-	}
-	return l, nil
+// imageCreate picks the events that 1.46 brought.
+func imageCreate(e *jsontree.Value) bool {
+	return e.Member("Type").String() == "image" && e.Member("Action").String() == "create"
 }

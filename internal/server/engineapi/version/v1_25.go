@@ -1,0 +1,54 @@
+package version
+
+import (
+	"strings"
+
+	"longshore/internal/base/jsontree"
+)
+
+// v1_25 is what 1.25 changed against 1.24 (changelog, "v1.25 API changes"; daemon source of 1.13).
+func v1_25() Rung {
+	return Rung{Version: "1.25", Source: "version-history.md, docker_remote_api_v1.24.md", Changes: []Change{
+		{What: "network mode and cache sources of a build", Routes: []string{buildRoute}, Lift: dropQuery("networkmode", "cachefrom")},
+		{What: "auto-removal was the client's work; mounts, stop timeout, init and fine CPU quota", Routes: []string{create}, Lift: dropFields(
+			"StopTimeout", "HostConfig.AutoRemove", "HostConfig.Mounts", "HostConfig.NanoCpus", "HostConfig.Init",
+			"HostConfig.CpuRealtimePeriod", "HostConfig.CpuRealtimeRuntime", "HostConfig.CpuCount")},
+		{What: "status removing", Routes: []string{list}, LowerEach: func(v *View) { removingIsExited(v.Body, "State") }},
+		{What: "status removing", Routes: []string{inspect}, Lower: func(v *View) { removingIsExited(v.Body.Member("State"), "Status") }},
+		{What: "environment of an exec", Routes: []string{execCreate}, Lift: dropFields("Env")},
+		{What: "Pid of an exec", Routes: []string{execInspect}, Lower: hideFields("Pid")},
+		{What: "OsVersion of an image", Routes: []string{imageInspect}, Lower: hideFields("OsVersion")},
+		{What: "structured security options; Isolation; LiveRestoreEnabled", Routes: []string{info}, Lower: infoBelow25},
+		{What: "Created of a network", Routes: []string{networkShow}, Lower: hideFields("Created")},
+		{What: "Created of a network", Routes: []string{networkList}, LowerEach: hideFields("Created")},
+		{What: "MinAPIVersion", Routes: []string{versionRoute}, Lower: hideFields("MinAPIVersion")},
+		{What: "Options of a volume", Routes: []string{volumeShow, volumeCreate}, Lower: hideFields("Options")},
+		{What: "Options of a volume", Routes: []string{volumeList}, Lower: func(v *View) {
+			for _, vol := range v.Body.Member("Volumes").Items() {
+				vol.Delete("Options")
+			}
+		}},
+		{What: "forced removal of a volume", Routes: []string{volumeRemove}, Lift: dropQuery("force")},
+	}}
+}
+
+func removingIsExited(v *jsontree.Value, field string) {
+	if v.Member(field).String() == "removing" {
+		v.Set(field, "exited")
+	}
+}
+
+// infoBelow25 turns "name=seccomp,profile=builtin" into "seccomp" and names the execution driver that was gone.
+func infoBelow25(v *View) {
+	v.Body.Delete("Isolation")
+	var names []string
+	for _, o := range v.Body.Member("SecurityOptions").Strings() {
+		for _, kv := range strings.Split(o, ",") {
+			if n, ok := strings.CutPrefix(kv, "name="); ok && n != "userns" {
+				names = append(names, n)
+			}
+		}
+	}
+	v.Body.Set("SecurityOptions", names)
+	v.Body.Set("ExecutionDriver", "<not supported>")
+}
