@@ -74,6 +74,9 @@ type SeccompLoader interface {
 	Load(s *specs.Spec, profile string, bpf bool) error
 }
 
+// ociVersion is the oldest version that has all we write: crun refuses a bundle newer than the 1.0 it was made for.
+const ociVersion = "1.0.2"
+
 // Generate builds the runtime specification.
 func Generate(in *Input) (*specs.Spec, error) {
 	sec, err := ParseSecurityOpts(in.HostConfig.SecurityOpt, in.Defaults.NoNewPrivileges)
@@ -81,7 +84,7 @@ func Generate(in *Input) (*specs.Spec, error) {
 		return nil, err
 	}
 	s := &specs.Spec{
-		Version:     specs.Version,
+		Version:     ociVersion,
 		Root:        &specs.Root{Path: in.Rootfs, Readonly: in.HostConfig.ReadonlyRootfs},
 		Hostname:    in.Config.Hostname,
 		Annotations: maps.Clone(in.HostConfig.Annotations),
