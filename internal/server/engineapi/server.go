@@ -104,7 +104,10 @@ func (s *Server) serve(w http.ResponseWriter, r *route.Request, rt *route.Route,
 	}
 	if err != nil {
 		if step != nil {
-			err = step.Fail(r, err)
+			if err = step.Fail(r, err); err == nil { // no error to a client of that day
+				s.write(ctx, w, r, route.Empty{})
+				return
+			}
 		}
 		s.fail(w, r.HTTP, r.Dialect, err)
 		return

@@ -36,6 +36,7 @@ const (
 	connect       = "POST /networks/{id}/connect"
 	volumeCreate  = "POST /volumes/create"
 	volumePrune   = "POST /volumes/prune"
+	killRoute     = "POST /containers/{id}/kill"
 	volumeShow    = "GET /volumes/{name}"
 	volumeList    = "GET /volumes"
 	volumeRemove  = "DELETE /volumes/{name}"
