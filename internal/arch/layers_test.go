@@ -24,7 +24,7 @@ var modules = map[string][]string{
 	"core": {
 		"github.com/containerd/errdefs", "github.com/distribution/reference", "github.com/docker/go-units", "github.com/moby/moby/api", "github.com/moby/docker-image-spec",
 		"github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec", "github.com/opencontainers/runtime-spec",
-		"golang.org/x/sys",
+		"github.com/moby/sys/signal", "golang.org/x/sys",
 	},
 	"driver":  nil, // drivers are where third-party code belongs: any module of docs/dependencies.md
 	"service": nil, // filled below
