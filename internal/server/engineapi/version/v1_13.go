@@ -10,7 +10,7 @@ import (
 // v1_13 is what 1.13 changed against 1.12 (changelog, "v1.13 API changes"; document of 1.12).
 func v1_13() Rung {
 	return Rung{Version: "1.13", Source: "version-history.md, docker_remote_api_v1.12.md", Changes: []Change{
-		{What: "commit does not pause by default", Routes: []string{"POST /commit"}, Lift: func(r *Request) error {
+		{What: "commit does not pause by default", Routes: []string{commitRoute}, Lift: func(r *Request) error {
 			if !r.Query.Has("pause") {
 				r.Query.Set("pause", "0")
 			}

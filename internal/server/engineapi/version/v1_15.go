@@ -8,12 +8,13 @@ func v1_15() Rung {
 	}}
 }
 
-// hostConfigBelow15 drops the host configuration and moves the limits, which lay in Config until 1.18, into a new one.
+// hostConfigBelow15 drops the client's host configuration and puts what the lifts of older versions gathered in its place.
 func hostConfigBelow15(r *Request) error {
 	body, err := r.JSON()
 	if err != nil {
 		return err
 	}
 	body.Delete("HostConfig")
+	body.Rename(earlyHost, "HostConfig")
 	return nil
 }

@@ -9,7 +9,7 @@ import (
 // v1_20 is what 1.20 changed against 1.19 (changelog, "v1.20 API changes"; daemon source of 1.8).
 func v1_20() Rung {
 	return Rung{Version: "1.20", Source: "version-history.md, docker_remote_api_v1.19.md", Changes: []Change{
-		{What: "additional groups; swappiness", Routes: []string{create}, Lift: dropFields("HostConfig.GroupAdd", "HostConfig.MemorySwappiness")},
+		{What: "limits in Config; additional groups; swappiness", Routes: []string{create}, Lift: createBelow20},
 		{What: "Volumes and VolumesRW instead of Mounts; limits in Config", Routes: []string{inspect}, Lower: inspectBelow20},
 		{What: "kill of a stopped container answers 204", Routes: []string{killRoute}, Error: func(_ *route.Request, err error) error {
 			if errdefs.IsConflict(err) {
@@ -18,6 +18,23 @@ func v1_20() Rung {
 			return err
 		}},
 	}}
+}
+
+// createBelow20 moves limits from Config, where they lay once and were still taken, to the host configuration.
+func createBelow20(r *Request) error {
+	body, err := r.JSON()
+	if err != nil {
+		return err
+	}
+	body.Member("HostConfig").Delete("GroupAdd", "MemorySwappiness")
+	for _, f := range []string{"Memory", "MemorySwap", "CpuShares", "CpusetCpus"} {
+		m := body.Member(f)
+		body.Delete(f)
+		if hc := body.Ensure("HostConfig"); !m.Empty() && hc.Member(f).Empty() {
+			hc.Set(f, m)
+		}
+	}
+	return nil
 }
 
 func inspectBelow20(v *View) {
