@@ -62,7 +62,8 @@ type Service struct {
 }
 
 var (
-	_ image.Images = (*Service)(nil)
+	_ image.Committer = (*Service)(nil)
+	_ image.Images    = (*Service)(nil)
 )
 
 // New reads the stored names and builds the catalog. It fails only when the store cannot be read.
