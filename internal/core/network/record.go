@@ -35,6 +35,8 @@ type SandboxRecord struct {
 	ID, NetNS, Mode string
 	Endpoints       []EndpointRecord
 	Published       []Published
+	// DNSUDP and DNSTCP are the ports of the embedded DNS server inside; 0 without.
+	DNSUDP, DNSTCP uint16
 }
 
 // Published is one published port as it is.

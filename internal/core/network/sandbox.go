@@ -45,7 +45,8 @@ type Request struct {
 
 // Sandboxes is what containers need of networking. Implemented by service/engine/networks.
 type Sandboxes interface {
-	// Validate checks a request at create time: networks exist, addresses fit, ports parse. Nothing is kept.
+	// Validate checks a request at create time: addresses fit, ports parse. Networks
+	// that do not exist are no error yet (docker's way): Open tells. Nothing is kept.
 	Validate(ctx context.Context, r Request) error
 	// Open makes (or takes from the pool) the namespace, its endpoints, DNS names and published ports.
 	Open(ctx context.Context, r Request) (Sandbox, error)

@@ -37,6 +37,8 @@ type Config struct {
 	Name string
 	// MTU in bytes; 0 leaves the kernel's default.
 	MTU int
+	// Alias marks a bridge that this call makes, so that Owner tells it from other people's.
+	Alias string
 	// IPv4 and IPv6 are the bridge's own addresses with the subnets' lengths; either may be missing.
 	IPv4, IPv6 netip.Prefix
 }
@@ -70,7 +72,7 @@ func (d *Driver) Ensure(c Config) (int, error) {
 
 func (d *Driver) create(c Config) (netlink.Link, error) {
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU = c.Name, c.MTU
+	attrs.Name, attrs.MTU, attrs.Alias = c.Name, c.MTU, c.Alias
 	if c.IPv4.IsValid() {
 		// An own address keeps the bridge from taking over whichever is the lowest of its ports'.
 		attrs.HardwareAddr = MAC(c.IPv4.Addr())
@@ -118,6 +120,15 @@ func (d *Driver) Address(name string) (netip.Prefix, error) {
 		return netip.Prefix{}, err
 	}
 	return prefix(addrs[0].IPNet), nil
+}
+
+// Owner is the alias of an existing interface; there is false without the interface.
+func (d *Driver) Owner(name string) (alias string, there bool) {
+	link, err := d.nl.LinkByName(name)
+	if err != nil {
+		return "", false
+	}
+	return link.Attrs().Alias, true
 }
 
 // Exists says whether an interface of that name is there.

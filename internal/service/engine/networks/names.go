@@ -1,0 +1,251 @@
+package networks
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+
+	mobynet "github.com/moby/moby/api/types/network"
+
+	"longshore/internal/core/fault"
+	"longshore/internal/core/network"
+	"longshore/internal/driver/netns"
+	"longshore/internal/driver/nftables"
+	"longshore/internal/driver/resolver"
+)
+
+// dnsNames are the names of a container on a user-defined network; the first is its name in PTR answers.
+func dnsNames(r network.Request, aliases []string) []string {
+	all := append([]string{r.Name}, aliases...)
+	all = append(all, r.ContainerID[:min(12, len(r.ContainerID))], r.Hostname)
+	var out []string
+	for _, n := range all {
+		if n != "" && !slices.Contains(out, n) {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// embedded says whether a sandbox has embedded DNS: when any of its networks is user-defined.
+func (s *Service) embedded(box *sandbox) bool {
+	return slices.ContainsFunc(box.rec.Endpoints, func(e network.EndpointRecord) bool {
+		n := s.nets.get(e.NetworkID)
+		return n != nil && n.userDefined()
+	})
+}
+
+// resolverSandbox is what the resolver must know of a sandbox; false when it has no embedded DNS.
+func (s *Service) resolverSandbox(box *sandbox) (resolver.Sandbox, bool) {
+	if !s.embedded(box) {
+		return resolver.Sandbox{}, false
+	}
+	out := resolver.Sandbox{
+		ID: box.rec.Request.ContainerID, NetNS: box.rec.NetNS, UDP: box.rec.DNSUDP, TCP: box.rec.DNSTCP, Links: map[string]string{},
+	}
+	base, own := s.hostResolv(box.rec.Request)
+	for _, a := range base.Nameservers {
+		if a != network.InternalResolver() {
+			out.Servers = append(out.Servers, resolver.Server{Addr: a, Inside: own})
+		}
+	}
+	out.Isolated = s.exit(box, false) == nil && s.exit(box, true) == nil
+	for _, e := range box.rec.Endpoints {
+		n := s.nets.get(e.NetworkID)
+		if n == nil || !n.userDefined() {
+			continue
+		}
+		out.Endpoints = append(out.Endpoints, resolver.Endpoint{
+			Network: e.NetworkID, NetworkName: n.rec.Name, Names: e.Settings.DNSNames, IPv4: e.IPv4.Addr(), IPv6: e.IPv6.Addr(),
+		})
+		for _, l := range e.Settings.Links {
+			target, alias, ok := strings.Cut(l, ":")
+			if !ok {
+				alias = target
+			}
+			out.Links[strings.TrimPrefix(alias, "/")] = strings.TrimPrefix(target, "/")
+		}
+	}
+	return out, true
+}
+
+// tellNames makes the sandbox' names known and its DNS server reachable, or ends both when it has no embedded DNS.
+func (s *Service) tellNames(ctx context.Context, box *sandbox, space *netns.Space) error {
+	known, ok := s.resolverSandbox(box)
+	if !ok {
+		return s.names.Delete(ctx, box.rec.Request.ContainerID)
+	}
+	ports, err := s.names.Put(ctx, known)
+	if err != nil {
+		return fmt.Errorf("DNS for container %s: %w", box.rec.Request.Name, err)
+	}
+	if ports.UDP == box.rec.DNSUDP && ports.TCP == box.rec.DNSTCP {
+		return nil
+	}
+	err = space.Do(func() error { return nftables.RedirectDNS(network.InternalResolver(), ports.UDP, ports.TCP) })
+	if err == nil {
+		box.rec.DNSUDP, box.rec.DNSTCP = ports.UDP, ports.TCP
+	}
+	return err
+}
+
+// stubResolv is where systemd-resolved keeps the real servers when /etc/resolv.conf names only itself.
+const stubResolv = "/run/systemd/resolve/resolv.conf"
+
+// hostResolv is the host's resolv.conf with the container's and the daemon's own settings over it; own says whether
+// they name servers.
+func (s *Service) hostResolv(r network.Request) (conf network.Resolv, own bool) {
+	text, err := os.ReadFile(s.cfg.ResolvConf)
+	if err == nil {
+		conf = network.ParseResolv(text)
+	}
+	if len(conf.Nameservers) == 1 && conf.Nameservers[0] == netip.AddrFrom4([4]byte{127, 0, 0, 53}) {
+		if text, err := os.ReadFile(stubResolv); err == nil {
+			conf = network.ParseResolv(text)
+		}
+	}
+	servers := s.cfg.DNS
+	if len(r.DNS) > 0 {
+		servers = nil
+		for _, d := range r.DNS {
+			if a, err := netip.ParseAddr(d); err == nil {
+				servers = append(servers, a)
+			}
+		}
+	}
+	search, options := s.cfg.DNSSearch, s.cfg.DNSOptions
+	if len(r.DNSSearch) > 0 {
+		search = r.DNSSearch
+	}
+	if len(r.DNSOptions) > 0 {
+		options = r.DNSOptions
+	}
+	return conf.Override(servers, search, options), len(servers) > 0
+}
+
+// resolv is a sandbox' resolv.conf.
+func (s *Service) resolv(box *sandbox) network.Resolv {
+	conf, own := s.hostResolv(box.rec.Request)
+	if s.embedded(box) {
+		return conf.Embedded()
+	}
+	ipv6 := slices.ContainsFunc(box.rec.Endpoints, func(e network.EndpointRecord) bool { return e.IPv6.IsValid() })
+	return conf.Direct(ipv6, own)
+}
+
+// hostsFile is a sandbox' /etc/hosts.
+func (s *Service) hostsFile(box *sandbox) ([]byte, error) {
+	r := box.rec.Request
+	lines, err := s.extraHosts(r.ExtraHosts)
+	if err != nil {
+		return nil, err
+	}
+	lines = append(lines, s.linkHosts(r)...)
+	names := r.Hostname
+	if r.Domainname != "" {
+		names = r.Hostname + "." + r.Domainname + " " + r.Hostname
+	}
+	for _, e := range box.rec.Endpoints {
+		for _, p := range []netip.Prefix{e.IPv4, e.IPv6} {
+			if p.IsValid() && names != "" {
+				lines = append(lines, network.Host{Addr: p.Addr(), Names: names})
+			}
+		}
+	}
+	return network.HostsFile(lines), nil
+}
+
+// extraHosts reads "name:address" and "name=address"; host-gateway stands for the host as containers reach it.
+func (s *Service) extraHosts(extra []string) ([]network.Host, error) {
+	var out []network.Host
+	for _, e := range extra {
+		name, value, ok := strings.Cut(e, ":")
+		if i := strings.IndexByte(e, '='); i >= 0 && (!ok || i < len(name)) {
+			name, value, ok = e[:i], e[i+1:], true
+		}
+		if !ok || name == "" {
+			return nil, fault.Invalid("bad format for add-host: %q", e)
+		}
+		if value == "host-gateway" {
+			addrs := s.hostGateways()
+			if len(addrs) == 0 {
+				return nil, fault.Internal("unable to derive the IP value for host-gateway")
+			}
+			for _, a := range addrs {
+				out = append(out, network.Host{Addr: a, Names: name})
+			}
+			continue
+		}
+		a, err := netip.ParseAddr(strings.Trim(value, "[]"))
+		if err != nil {
+			return nil, fault.Invalid("invalid IP address in add-host: %q", value)
+		}
+		out = append(out, network.Host{Addr: a, Names: name})
+	}
+	return out, nil
+}
+
+func (s *Service) hostGateways() []netip.Addr {
+	if len(s.cfg.HostGateways) > 0 {
+		return s.cfg.HostGateways
+	}
+	var out []netip.Addr
+	if n := s.nets.byName(mobynet.NetworkBridge); n != nil {
+		for _, c := range n.rec.IPAM.Config {
+			out = append(out, c.Gateway)
+		}
+	}
+	return out
+}
+
+// linkHosts are the lines for links between containers of the default network: alias, host name and name.
+func (s *Service) linkHosts(r network.Request) []network.Host {
+	n := s.nets.byName(mobynet.NetworkBridge)
+	if n == nil || len(r.Links) == 0 {
+		return nil
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var out []network.Host
+	for _, l := range r.Links {
+		target, alias, ok := strings.Cut(l, ":")
+		target = strings.TrimPrefix(target, "/")
+		if !ok {
+			alias = target
+		}
+		if i := strings.LastIndexByte(alias, '/'); i >= 0 {
+			alias = alias[i+1:]
+		}
+		for id, e := range n.endpoints {
+			if (e.container == target || strings.HasPrefix(id, target)) && e.IPv4.IsValid() {
+				out = append(out, network.Host{Addr: e.IPv4.Addr(), Names: unique(alias, id[:min(12, len(id))], e.container)})
+			}
+		}
+	}
+	return out
+}
+
+func unique(names ...string) string {
+	var out []string
+	for _, n := range names {
+		if !slices.Contains(out, n) {
+			out = append(out, n)
+		}
+	}
+	return strings.Join(out, " ")
+}
+
+// appendHosts adds lines to a hosts file.
+func appendHosts(file []byte, lines []network.Host) []byte {
+	out := slices.Clone(file)
+	if len(out) > 0 && out[len(out)-1] != '\n' {
+		out = append(out, '\n')
+	}
+	for _, l := range lines {
+		out = append(out, []byte(l.Addr.String()+"\t"+l.Names+"\n")...)
+	}
+	return out
+}

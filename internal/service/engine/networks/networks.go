@@ -1,0 +1,263 @@
+// Package networks is the engine's networking: docker's networks, and the sandboxes (network namespaces with their
+// endpoints, names and published ports) that containers run in.
+//
+// Life cycle: New checks the configuration, Restore brings kernel and records together (always, once, before anything
+// else), Run keeps namespaces prepared and repairs what others break, Shutdown ends what only a living daemon needs.
+// Containers, their ports and their names go on after Shutdown or a crash; the next Restore adopts them.
+package networks
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"longshore/internal/core/event"
+	"longshore/internal/core/network"
+	"longshore/internal/core/state"
+	"longshore/internal/driver/bridge"
+	"longshore/internal/driver/hostport"
+	"longshore/internal/driver/netns"
+	"longshore/internal/driver/nftables"
+	"longshore/internal/driver/resolver"
+)
+
+// Config is dockerd's networking configuration. The zero value, with ExecRoot, is docker's default.
+type Config struct {
+	// ExecRoot is the directory for run state; the namespaces live in its "netns".
+	ExecRoot string
+	// Bridge is the default network's interface (--bridge): one that exists, or "none" for no default network. Empty:
+	// docker0 is made, or longshore0 where docker0 belongs to somebody else.
+	Bridge string
+	// BIP is the default bridge's address with its subnet's length (--bip); FixedCIDR limits its containers' addresses.
+	BIP, FixedCIDR netip.Prefix
+	// DefaultGateway is the default network's gateway when it is not the bridge (--default-gateway).
+	DefaultGateway netip.Addr
+	// AddressPools are cut into subnets for networks that ask for none (--default-address-pool).
+	AddressPools []network.AddressPool
+	// MTU of the default network in bytes; 0 means 1500.
+	MTU int
+	// NoICC, NoMasquerade and NoForward are --icc=false, --ip-masq=false and --ip-forward=false.
+	NoICC, NoMasquerade, NoForward bool
+	// BindIP is where ports are published that name no address (--ip).
+	BindIP netip.Addr
+	// HostGateways stand for host-gateway in extra hosts (--host-gateway-ip); default: the default bridge's addresses.
+	HostGateways []netip.Addr
+	// DNS, DNSSearch and DNSOptions are for containers that have none of their own.
+	DNS                   []netip.Addr
+	DNSSearch, DNSOptions []string
+	// ResolvConf and Hosts are the host's files; default /etc/resolv.conf and /etc/hosts.
+	ResolvConf, Hosts string
+	// ResolverCommand is the program of the DNS resolver process; default: this program with "resolver".
+	ResolverCommand []string
+	// Warm is how many namespaces of each kind are kept prepared; 0 means 8, less than 0 none.
+	Warm int
+}
+
+// Deps are what the service needs of others.
+type Deps struct {
+	Store  state.Store
+	Events event.Publisher
+	Log    *slog.Logger
+	// Now is the clock; default time.Now.
+	Now func() time.Time
+}
+
+// Service implements the networks API and network.Sandboxes.
+type Service struct {
+	cfg  Config
+	deps Deps
+
+	links    *bridge.Driver
+	firewall *nftables.Firewall
+	ports    *hostport.Ports
+	names    *resolver.Client
+	pool     *pool
+
+	nets  *registry
+	boxes boxes
+
+	pruning atomic.Bool
+	running atomic.Bool // Run is there to take work from reap
+	reap    chan string // namespaces to remove
+}
+
+var _ network.Sandboxes = (*Service)(nil)
+
+// New settles the configuration's defaults and connects to the kernel. It changes nothing there; Restore does.
+func New(cfg Config, deps Deps) (*Service, error) {
+	if cfg.ExecRoot == "" || deps.Store == nil || deps.Events == nil || deps.Log == nil {
+		return nil, fmt.Errorf("networks: exec root, store, events and logger are needed")
+	}
+	if err := cfg.settle(); err != nil {
+		return nil, err
+	}
+	if deps.Now == nil {
+		deps.Now = time.Now
+	}
+	links, err := bridge.New()
+	if err != nil {
+		return nil, err
+	}
+	s := &Service{
+		cfg: cfg, deps: deps,
+		links: links, firewall: nftables.New(), ports: hostport.New(),
+		names: resolver.NewClient(cfg.ExecRoot, cfg.ResolverCommand, deps.Log),
+		nets:  newRegistry(),
+		boxes: boxes{byID: map[string]*sandbox{}},
+		reap:  make(chan string, 1024),
+	}
+	s.pool = newPool(s, max(cfg.Warm, 0))
+	return s, nil
+}
+
+func (c *Config) settle() error {
+	if c.FixedCIDR.IsValid() && c.BIP.IsValid() && !c.BIP.Masked().Overlaps(c.FixedCIDR) {
+		return fmt.Errorf("networks: --fixed-cidr %s is not part of the bridge's subnet %s", c.FixedCIDR, c.BIP.Masked())
+	}
+	if c.Bridge != "" && c.Bridge != noBridge && c.BIP.IsValid() {
+		return fmt.Errorf("networks: You specified --bridge & --bip, mutually exclusive options. Please specify only one")
+	}
+	if len(c.AddressPools) == 0 {
+		c.AddressPools = network.DefaultPools()
+	}
+	if c.MTU == 0 {
+		c.MTU = 1500
+	}
+	if c.Warm == 0 {
+		c.Warm = 8
+	}
+	if c.ResolvConf == "" {
+		c.ResolvConf = "/etc/resolv.conf"
+	}
+	if c.Hosts == "" {
+		c.Hosts = "/etc/hosts"
+	}
+	if !c.BindIP.IsValid() {
+		c.BindIP = netip.IPv4Unspecified()
+	}
+	if len(c.ResolverCommand) == 0 {
+		self, err := os.Executable()
+		if err != nil {
+			return fmt.Errorf("networks: %w", err)
+		}
+		c.ResolverCommand = []string{self, "resolver"}
+	}
+	return nil
+}
+
+// noBridge is the value of --bridge that means no default network.
+const noBridge = "none"
+
+func (s *Service) netnsDir() string { return filepath.Join(s.cfg.ExecRoot, "netns") }
+
+// Run works in the background until ctx ends: it prepares namespaces, removes used ones, looks after the resolver
+// process and the firewall's tables.
+func (s *Service) Run(ctx context.Context) error {
+	s.running.Store(true)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.pool.run(ctx) })
+	g.Go(func() error { return s.names.Run(ctx) })
+	g.Go(func() error { return s.firewall.Run(ctx) })
+	g.Go(func() error { return s.runReaper(ctx) })
+	err := g.Wait()
+	s.running.Store(false)
+	s.drainReaper()
+	return err
+}
+
+// Shutdown ends what only a living daemon needs: prepared namespaces, and the resolver process when nobody uses it. Call
+// it after Run has returned.
+func (s *Service) Shutdown(ctx context.Context) error {
+	s.pool.drain()
+	s.drainReaper()
+	s.names.Stop(ctx)
+	s.links.Close()
+	return nil
+}
+
+func (s *Service) runReaper(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case path := <-s.reap:
+			s.removeNamespace(path)
+		}
+	}
+}
+
+func (s *Service) drainReaper() {
+	for {
+		select {
+		case path := <-s.reap:
+			s.removeNamespace(path)
+		default:
+			return
+		}
+	}
+}
+
+// discard removes a namespace soon.
+func (s *Service) discard(path string) {
+	if s.running.Load() {
+		select {
+		case s.reap <- path:
+			return
+		default:
+		}
+	}
+	s.removeNamespace(path)
+}
+
+func (s *Service) removeNamespace(path string) {
+	if err := netns.Remove(path); err != nil {
+		s.deps.Log.Warn("a network namespace stays behind until the next start", "path", path, "error", err)
+	}
+}
+
+// boxes are the live sandboxes by container ID.
+type boxes struct {
+	mu   sync.RWMutex // guards byID
+	byID map[string]*sandbox
+}
+
+func (b *boxes) get(id string) *sandbox {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return b.byID[id]
+}
+
+// add is false when the container has a sandbox already.
+func (b *boxes) add(id string, box *sandbox) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, ok := b.byID[id]; ok {
+		return false
+	}
+	b.byID[id] = box
+	return true
+}
+
+func (b *boxes) remove(id string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.byID, id)
+}
+
+func (b *boxes) all() []*sandbox {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	out := make([]*sandbox, 0, len(b.byID))
+	for _, box := range b.byID {
+		out = append(out, box)
+	}
+	return out
+}

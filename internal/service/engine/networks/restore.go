@@ -1,0 +1,280 @@
+package networks
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+
+	mobynet "github.com/moby/moby/api/types/network"
+
+	"longshore/internal/core/network"
+	"longshore/internal/core/state"
+	"longshore/internal/driver/bridge"
+	"longshore/internal/driver/netns"
+	"longshore/internal/driver/nftables"
+	"longshore/internal/driver/resolver"
+)
+
+// Restore brings records and kernel together at start: it makes the networks that are missing, adopts the sandboxes of
+// containers that run, and sweeps whatever else a dead daemon left. Ports of adopted containers work throughout.
+func (s *Service) Restore(ctx context.Context, running []string) error {
+	if err := os.MkdirAll(s.netnsDir(), 0o755); err != nil {
+		return fmt.Errorf("networks: %w", err)
+	}
+	if !s.cfg.NoForward {
+		if err := bridge.Forward(false); err != nil {
+			return err
+		}
+	}
+	records, err := s.loadNetworks(ctx)
+	if err != nil {
+		return err
+	}
+	boxes, err := s.loadSandboxes(ctx, running)
+	if err != nil {
+		return err
+	}
+	if err := s.defaults(ctx, records); err != nil {
+		return err
+	}
+	for _, rec := range records {
+		if !predefined(rec.Name) {
+			s.nets.add(newNetw(rec, netip.Prefix{}))
+		}
+	}
+	// The firewall first, and whole, so that nothing that works stops working; then the bridges.
+	if err := s.resetFirewall(boxes); err != nil {
+		return err
+	}
+	for _, n := range s.nets.all() {
+		if err := s.raise(n); err != nil {
+			if predefined(n.rec.Name) {
+				return err
+			}
+			s.deps.Log.Error("a network is out of order", "network", n.rec.Name, "error", err)
+		}
+	}
+	if n := s.nets.byName(mobynet.NetworkBridge); n != nil {
+		s.pool.use(n.index)
+	}
+	for _, rec := range boxes {
+		s.adopt(rec)
+	}
+	if err := s.sweep(); err != nil {
+		return err
+	}
+	var known []resolver.Sandbox
+	for _, box := range s.boxes.all() {
+		if r, ok := s.resolverSandbox(box); ok {
+			known = append(known, r)
+		}
+	}
+	return s.names.Restore(ctx, known)
+}
+
+func (s *Service) loadNetworks(ctx context.Context) ([]network.Record, error) {
+	var out []network.Record
+	err := s.deps.Store.Each(ctx, bucketNetworks, func(key string, doc []byte) error {
+		var rec network.Record
+		if err := json.Unmarshal(doc, &rec); err != nil {
+			return fmt.Errorf("network record %s: %w", key, err)
+		}
+		out = append(out, rec)
+		return nil
+	})
+	return out, err
+}
+
+// loadSandboxes reads the records of sandboxes that can be adopted and deletes the others'.
+func (s *Service) loadSandboxes(ctx context.Context, running []string) ([]network.SandboxRecord, error) {
+	var out []network.SandboxRecord
+	var stale []string
+	err := s.deps.Store.Each(ctx, bucketSandboxes, func(key string, doc []byte) error {
+		var rec network.SandboxRecord
+		bad := json.Unmarshal(doc, &rec) != nil || !slices.Contains(running, key)
+		if bad || (rec.NetNS != "" && !netns.IsMounted(rec.NetNS)) {
+			stale = append(stale, key)
+			return nil
+		}
+		out = append(out, rec)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range stale {
+		if err := s.deps.Store.Delete(ctx, bucketSandboxes, key, state.Volatile); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// defaults makes the three networks that every engine has. IDs and creation times outlive restarts.
+func (s *Service) defaults(ctx context.Context, records []network.Record) error {
+	old := map[string]network.Record{}
+	for _, rec := range records {
+		if predefined(rec.Name) {
+			old[rec.Name] = rec
+		}
+	}
+	for _, d := range []struct{ name, driver string }{{mobynet.NetworkHost, driverHost}, {mobynet.NetworkNone, driverNull}} {
+		rec, ok := old[d.name]
+		if !ok {
+			rec = s.builtin(d.name, d.driver)
+			if err := s.save(ctx, rec); err != nil {
+				return err
+			}
+		}
+		s.nets.add(newNetw(rec, netip.Prefix{}))
+	}
+	if s.cfg.Bridge == noBridge {
+		return nil
+	}
+	was, had := old[mobynet.NetworkBridge]
+	rec, err := s.defaultBridge(was, had, records)
+	if err != nil {
+		return err
+	}
+	s.nets.add(newNetw(rec, s.cfg.FixedCIDR))
+	return s.save(ctx, rec)
+}
+
+func (s *Service) builtin(name, driver string) network.Record {
+	return network.Record{Network: mobynet.Network{
+		Name: name, ID: randomID(), Created: s.deps.Now(), Scope: "local", Driver: driver, EnableIPv4: true,
+		IPAM: mobynet.IPAM{Driver: "default", Config: []mobynet.IPAMConfig{}}, Options: map[string]string{}, Labels: map[string]string{},
+	}}
+}
+
+// defaultBridge is the default network under today's configuration.
+func (s *Service) defaultBridge(was network.Record, had bool, records []network.Record) (network.Record, error) {
+	rec := s.builtin(mobynet.NetworkBridge, driverBridge)
+	if had {
+		rec.ID, rec.Created, rec.Bridge = was.ID, was.Created, was.Bridge
+	}
+	switch alias, there := s.links.Owner("docker0"); {
+	case s.cfg.Bridge != "":
+		rec.Bridge = s.cfg.Bridge
+	case there && alias != bridgeAlias:
+		rec.Bridge = "longshore0" // docker0 is somebody else's
+	case rec.Bridge == "" || (rec.Bridge != "docker0" && rec.Bridge != "longshore0"):
+		rec.Bridge = "docker0"
+	}
+	address, err := s.defaultAddress(was, rec.Bridge, records)
+	if err != nil {
+		return rec, err
+	}
+	c := mobynet.IPAMConfig{Subnet: address.Masked(), IPRange: s.cfg.FixedCIDR, Gateway: address.Addr()}
+	rec.IPAM.Config = []mobynet.IPAMConfig{c}
+	rec.Options = map[string]string{
+		optDefault:    "true",
+		optICC:        strconv.FormatBool(!s.cfg.NoICC),
+		optMasquerade: strconv.FormatBool(!s.cfg.NoMasquerade),
+		optBindIP:     s.cfg.BindIP.String(),
+		optName:       rec.Bridge,
+		optMTU:        strconv.Itoa(s.cfg.MTU),
+	}
+	return rec, nil
+}
+
+// defaultAddress is the default bridge's address: as configured, as the interface has it, as it was, or a free one.
+func (s *Service) defaultAddress(was network.Record, name string, records []network.Record) (netip.Prefix, error) {
+	if s.cfg.BIP.IsValid() {
+		return s.cfg.BIP, nil
+	}
+	if s.links.Exists(name) {
+		p, err := s.links.Address(name)
+		if err != nil || p.IsValid() {
+			return p, err
+		}
+		if s.cfg.Bridge != "" {
+			return p, fmt.Errorf("networks: bridge %s has no IPv4 address", name)
+		}
+	}
+	if len(was.IPAM.Config) > 0 && was.Bridge == name {
+		c := was.IPAM.Config[0]
+		return netip.PrefixFrom(c.Gateway, c.Subnet.Bits()), nil
+	}
+	var taken []netip.Prefix
+	ours := map[string]bool{name: true}
+	for _, rec := range records {
+		ours[rec.Bridge] = true
+		for _, c := range rec.IPAM.Config {
+			taken = append(taken, c.Subnet)
+		}
+	}
+	host, err := s.links.Subnets(ours)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	if s.cfg.FixedCIDR.IsValid() {
+		return netip.PrefixFrom(s.cfg.FixedCIDR.Masked().Addr().Next(), s.cfg.FixedCIDR.Bits()), nil
+	}
+	p, err := network.Choose(s.cfg.AddressPools, append(taken, host...), false)
+	if err != nil {
+		return p, err
+	}
+	return netip.PrefixFrom(p.Addr().Next(), p.Bits()), nil
+}
+
+func (s *Service) resetFirewall(boxes []network.SandboxRecord) error {
+	var nets []nftables.Network
+	for _, n := range s.nets.all() {
+		if n.rec.Bridge != "" {
+			nets = append(nets, n.firewall())
+		}
+	}
+	var ports []nftables.Port
+	for _, b := range boxes {
+		ports = append(ports, firewallPorts(b.Published)...)
+	}
+	return s.firewall.Reset(nets, ports)
+}
+
+// adopt takes a live sandbox over from its record.
+func (s *Service) adopt(rec network.SandboxRecord) {
+	box := &sandbox{rec: rec}
+	for _, e := range rec.Endpoints {
+		n := s.nets.get(e.NetworkID)
+		if n == nil {
+			continue
+		}
+		n.mu.Lock()
+		for _, p := range []netip.Prefix{e.IPv4, e.IPv6} {
+			if sub := n.subnet(p.Addr()); p.IsValid() && sub != nil {
+				_ = sub.Take(p.Addr()) // it is in use whatever the table says
+			}
+		}
+		n.endpoints[rec.Request.ContainerID] = &endpoint{EndpointRecord: e, container: rec.Request.Name}
+		n.mu.Unlock()
+	}
+	for _, group := range groupPublished(rec.Published) {
+		box.leases = append(box.leases, s.ports.Adopt(protoNumber(group[0].Port.Proto()), hostAddrs(group), group[0].HostPort))
+	}
+	s.boxes.add(rec.Request.ContainerID, box)
+}
+
+// sweep removes the namespaces that no adopted sandbox has.
+func (s *Service) sweep() error {
+	keep := map[string]bool{}
+	for _, box := range s.boxes.all() {
+		keep[box.rec.NetNS] = true
+	}
+	paths, err := netns.List(s.netnsDir())
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, p := range paths {
+		if !keep[p] {
+			errs = append(errs, netns.Remove(p))
+		}
+	}
+	return errors.Join(errs...)
+}
