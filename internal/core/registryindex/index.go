@@ -49,6 +49,8 @@ type Link struct {
 type Links interface {
 	// Link is idempotent; an existing link gets the new time. The bytes must be durable before.
 	Link(ctx context.Context, l Link) error
+	// Touch gives a link that is there the new time; ErrNotFound else.
+	Touch(ctx context.Context, repo distribution.RepoName, d digest.Digest, now time.Time) error
 	// Mount links a blob that from links already; ErrNotFound when it does not.
 	Mount(ctx context.Context, l Link, from distribution.RepoName) (Blob, error)
 	// Linked finds a blob that the repository links.

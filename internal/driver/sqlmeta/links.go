@@ -32,6 +32,19 @@ func (x *Index) Link(ctx context.Context, l registryindex.Link) error {
 	return wrap(err, "link %s in %q", l.Blob.Digest, l.Repo)
 }
 
+// Touch implements registryindex.Links.
+func (x *Index) Touch(ctx context.Context, repo distribution.RepoName, d digest.Digest, now time.Time) error {
+	err := x.change(ctx, func(t tx) error {
+		n, err := t.exec("UPDATE links SET added = ? WHERE repo = (SELECT id FROM repositories WHERE name = ?) AND digest = ?",
+			nanos(now), string(repo), d.String())
+		if err == nil && n == 0 {
+			return notFound("link")
+		}
+		return err
+	})
+	return wrap(err, "touch %s in %q", d, repo)
+}
+
 // Mount implements registryindex.Links.
 func (x *Index) Mount(ctx context.Context, l registryindex.Link, from distribution.RepoName) (registryindex.Blob, error) {
 	b := l.Blob

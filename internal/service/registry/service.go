@@ -2,148 +2,206 @@ package registry
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 
 	"longshore/internal/core/blob"
 	"longshore/internal/core/distribution"
 	"longshore/internal/core/registryindex"
+	"longshore/internal/core/retention"
 )
 
-// Service is the registry. Make it with New, run its background with Run, end with Close.
+// Service is the registry. Make it with New, run its background with Run. It owns neither index nor stores.
 type Service struct {
-	index registryindex.Index
-	blobs blob.Store
-	cfg   Config
+	index     registryindex.Index
+	stores    []Placement // longest prefix first; the last is the default store with prefix ""
+	cfg       Config
+	retention *retention.Engine
+
+	manifests *shelf[Manifest]
+	links     *shelf[registryindex.Blob]
+	made      *made
+	pulls     *pulls
+	activity  activity
+	// collecting is held by the one collection that runs.
+	collecting sync.Mutex
+	swept      time.Time // last sweep of bytes without a row, guarded by collecting
 }
 
-// New settles defaults; it starts nothing. blobs is the default store. The service owns neither index nor stores.
+// New settles defaults and contradictions; it starts nothing. blobs is the default store.
 func New(index registryindex.Index, blobs blob.Store, cfg Config) (*Service, error) {
-	return &Service{index: index, blobs: blobs, cfg: cfg}, nil
+	if err := cfg.settle(); err != nil {
+		return nil, fmt.Errorf("registry: %w", err)
+	}
+	keep, err := retention.New(cfg.GC.Retention)
+	if err != nil {
+		return nil, fmt.Errorf("registry: %w", err)
+	}
+	s := &Service{
+		index: index, stores: arrange(cfg.Placements, blobs), cfg: cfg, retention: keep,
+		made: newMade(), pulls: newPulls(),
+	}
+	if !cfg.Shared {
+		s.manifests = newShelf(manifestShelf, func(m Manifest) int { return len(m.Payload) + 300 })
+		s.links = newShelf(linkShelf, func(registryindex.Blob) int { return 200 })
+	}
+	return s, nil
 }
 
-var errLater = errors.ErrUnsupported
+// Bounds of what is remembered, in bytes.
+const (
+	manifestShelf = 16 << 20
+	linkShelf     = 8 << 20
+)
+
+func (c *Config) settle() error {
+	if c.UploadTTL <= 0 {
+		c.UploadTTL = 24 * time.Hour
+	}
+	if c.GC.Delay <= 0 {
+		c.GC.Delay = time.Hour
+	}
+	if c.GC.Interval <= 0 {
+		c.GC.Interval = time.Hour
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if _, err := parseWindow(c.GC.Window); err != nil {
+		return err
+	}
+	seen := map[string]bool{"": true}
+	for _, p := range c.Placements {
+		if seen[p.Name] {
+			return fmt.Errorf("two stores are named %q", p.Name)
+		}
+		if _, err := distribution.ParseRepoName(p.Prefix); err != nil || p.Store == nil {
+			return fmt.Errorf("placement %q: needs a prefix like a repository name, and a store", p.Prefix)
+		}
+		seen[p.Name] = true
+	}
+	return nil
+}
+
+// storeOf is the store of a repository.
+func (s *Service) storeOf(repo distribution.RepoName) Placement {
+	for _, p := range s.stores {
+		if p.Prefix == "" || string(repo) == p.Prefix || strings.HasPrefix(string(repo), p.Prefix+"/") {
+			return p
+		}
+	}
+	return s.stores[len(s.stores)-1]
+}
+
+// storeNamed is the store that an index row names.
+func (s *Service) storeNamed(name string) (blob.Store, error) {
+	for _, p := range s.stores {
+		if p.Name == name {
+			return p.Store, nil
+		}
+	}
+	return nil, fmt.Errorf("the index names the blob store %q, which is not configured: %w", name, errdefs.ErrInternal)
+}
+
+// arrange puts the longest prefix first and the default store last.
+func arrange(placements []Placement, blobs blob.Store) []Placement {
+	list := append([]Placement(nil), placements...)
+	for i := 1; i < len(list); i++ {
+		for j := i; j > 0 && len(list[j].Prefix) > len(list[j-1].Prefix); j-- {
+			list[j], list[j-1] = list[j-1], list[j]
+		}
+	}
+	return append(list, Placement{Store: blobs})
+}
 
 // Run writes statistics every second, sweeps resting uploads and collects garbage as configured, until ctx ends; then it
 // writes the last statistics.
-func (s *Service) Run(ctx context.Context) error { return errLater }
-
-// StatBlob finds a blob that the repository links: BLOB_UNKNOWN else. A manifest's digest is found as well.
-func (s *Service) StatBlob(ctx context.Context, repo distribution.RepoName, d digest.Digest) (blob.Info, error) {
-	return blob.Info{}, errLater
+func (s *Service) Run(ctx context.Context) error {
+	flush := time.NewTicker(time.Second)
+	defer flush.Stop()
+	collect := time.NewTicker(s.cfg.GC.Interval)
+	defer collect.Stop()
+	var background sync.WaitGroup
+	defer background.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			defer cancel()
+			return s.writePulls(last)
+		case <-flush.C:
+			if err := s.writePulls(ctx); err != nil && ctx.Err() == nil {
+				s.cfg.Logger.Warn("pull statistics are not written", "error", err)
+			}
+		case <-collect.C:
+			background.Go(func() { s.scheduled(ctx) })
+		}
+	}
 }
 
-// OpenBlob opens a blob for reading; the caller closes it. Content.File is set when sendfile can be used.
-func (s *Service) OpenBlob(ctx context.Context, repo distribution.RepoName, d digest.Digest) (blob.Content, error) {
-	return blob.Content{}, errLater
+// fault turns an error of index or store into one for the client; notFound is the answer for that class.
+func (s *Service) fault(err error, notFound error) error {
+	var known *distribution.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &known):
+		return err
+	case errdefs.IsNotFound(err) && notFound != nil:
+		return notFound
+	case errdefs.IsResourceExhausted(err):
+		return distribution.TooMany("the registry's limit of repositories is reached")
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	}
+	return &distribution.Error{Code: distribution.CodeUnknown, Class: internalError{err}, Message: "the registry failed; its log says why"}
 }
 
-// BlobURL is an address to redirect a GET to (307); "" when the content is to be served here.
-func (s *Service) BlobURL(ctx context.Context, repo distribution.RepoName, d digest.Digest) (string, error) {
-	return "", errLater
+// internalError keeps the cause for the log behind the class that the client is told.
+type internalError struct{ cause error }
+
+func (e internalError) Error() string   { return e.cause.Error() }
+func (e internalError) Unwrap() []error { return []error{errdefs.ErrInternal, e.cause} }
+
+// uploadKey binds an upload to its repository: an ID is worth nothing in another.
+func uploadKey(repo distribution.RepoName, id string) string {
+	sum := sha256.Sum256([]byte(repo))
+	return id + "-" + hex.EncodeToString(sum[:8])
 }
 
-// DeleteBlob removes the link. BLOB_UNKNOWN; DENIED of class ErrMethod while a manifest refers to it.
-func (s *Service) DeleteBlob(ctx context.Context, repo distribution.RepoName, d digest.Digest) error {
-	return errLater
+// validID accepts a UUID in lower case.
+func validID(id string) bool {
+	if len(id) != 36 {
+		return false
+	}
+	for i := range len(id) {
+		c := id[i]
+		switch {
+		case i == 8 || i == 13 || i == 18 || i == 23:
+			if c != '-' {
+				return false
+			}
+		case c >= '0' && c <= '9' || c >= 'a' && c <= 'f':
+		default:
+			return false
+		}
+	}
+	return true
 }
 
-// MountBlob links a blob of another repository. ok is false, without an error, when that cannot be: start an upload then.
-func (s *Service) MountBlob(ctx context.Context, m Mount) (info blob.Info, ok bool, err error) {
-	return blob.Info{}, false, errLater
-}
-
-// PutBlob is the upload in one request (POST with digest).
-func (s *Service) PutBlob(ctx context.Context, repo distribution.RepoName, d digest.Digest, c Chunk) (blob.Info, error) {
-	return blob.Info{}, errLater
-}
-
-// StartUpload opens an upload; alg "" is sha256.
-func (s *Service) StartUpload(ctx context.Context, repo distribution.RepoName, alg digest.Algorithm) (Upload, error) {
-	return Upload{}, errLater
-}
-
-// Upload finds an open upload: BLOB_UPLOAD_UNKNOWN else.
-func (s *Service) Upload(ctx context.Context, repo distribution.RepoName, id string) (Upload, error) {
-	return Upload{}, errLater
-}
-
-// AppendUpload adds a chunk (PATCH). Out of order is BLOB_UPLOAD_INVALID of class ErrRange (416).
-func (s *Service) AppendUpload(ctx context.Context, repo distribution.RepoName, id string, c Chunk) (Upload, error) {
-	return Upload{}, errLater
-}
-
-// FinishUpload adds the last chunk (Body may be nil or empty), verifies the digest and links the blob (PUT). Everything
-// is durable on return.
-func (s *Service) FinishUpload(ctx context.Context, repo distribution.RepoName, id string, d digest.Digest, c Chunk) (blob.Info, error) {
-	return blob.Info{}, errLater
-}
-
-// CancelUpload drops an upload (DELETE).
-func (s *Service) CancelUpload(ctx context.Context, repo distribution.RepoName, id string) error {
-	return errLater
-}
-
-// Manifest finds a manifest: MANIFEST_UNKNOWN, or NAME_UNKNOWN when there is no such repository.
-func (s *Service) Manifest(ctx context.Context, repo distribution.RepoName, ref distribution.Reference, o ManifestOptions) (Manifest, error) {
-	return Manifest{}, errLater
-}
-
-// PutManifest stores a manifest and points tags at it: MANIFEST_INVALID, MANIFEST_BLOB_UNKNOWN, DIGEST_INVALID, ErrTooLarge.
-func (s *Service) PutManifest(ctx context.Context, p ManifestPut) (ManifestPushed, error) {
-	return ManifestPushed{}, errLater
-}
-
-// DeleteManifest deletes a tag, or a manifest with all its tags.
-func (s *Service) DeleteManifest(ctx context.Context, repo distribution.RepoName, ref distribution.Reference) error {
-	return errLater
-}
-
-// Tags lists a repository's tags: NAME_UNKNOWN when there is no such repository.
-func (s *Service) Tags(ctx context.Context, repo distribution.RepoName, page distribution.Page) (List, error) {
-	return List{}, errLater
-}
-
-// TagInfos lists tags with statistics, for management and search.
-func (s *Service) TagInfos(ctx context.Context, repo distribution.RepoName, page distribution.Page) ([]registryindex.TagInfo, error) {
-	return nil, errLater
-}
-
-// Repositories is the catalogue: repositories that have a tag and that may (nil: all) accepts.
-func (s *Service) Repositories(ctx context.Context, page distribution.Page, may func(distribution.RepoName) bool) (List, error) {
-	return List{}, errLater
-}
-
-// Repository tells a repository's figures (for metrics): NAME_UNKNOWN.
-func (s *Service) Repository(ctx context.Context, repo distribution.RepoName) (registryindex.Repository, error) {
-	return registryindex.Repository{}, errLater
-}
-
-// Referrers lists the manifests whose subject is d; an empty list when there are none or no such repository.
-func (s *Service) Referrers(ctx context.Context, repo distribution.RepoName, d digest.Digest, artifactType string) (Referrers, error) {
-	return Referrers{}, errLater
-}
-
-// CollectGarbage applies retention, then drops unused links, unlinked blobs, resting uploads and empty repositories,
-// while pushes and pulls go on.
-func (s *Service) CollectGarbage(ctx context.Context, o GCOptions) (GCReport, error) {
-	return GCReport{}, errLater
-}
-
-// Import takes over another registry's folder by hard links. Idempotent: what is there already is skipped quickly.
-func (s *Service) Import(ctx context.Context, o ImportOptions) (ImportProgress, error) {
-	return ImportProgress{}, errLater
-}
-
-// LinkIn takes a file whose digest the caller vouches for as a blob of the repository: by hard link on the same file
-// system, else by copy. Used by the engine when it pushes to its own registry.
-func (s *Service) LinkIn(ctx context.Context, repo distribution.RepoName, d digest.Digest, path string) (blob.Info, error) {
-	return blob.Info{}, errLater
-}
-
-// PathOf is the file of a blob that the repository links, to be hard-linked by the engine when it pulls from its own
-// registry; BLOB_UNKNOWN, or class ErrNotImplemented when the store has no files.
-func (s *Service) PathOf(ctx context.Context, repo distribution.RepoName, d digest.Digest) (string, error) {
-	return "", errLater
+// manifestAsBlob finds a manifest by digest, for clients that ask for one at the blobs' address.
+func (s *Service) manifestAsBlob(ctx context.Context, repo distribution.RepoName, d digest.Digest) (Manifest, error) {
+	return s.find(ctx, repo, distribution.Reference{Digest: d})
 }
