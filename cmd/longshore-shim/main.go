@@ -1,0 +1,73 @@
+// Command longshore-shim is the process beside each container: it starts the OCI runtime, owns the container's stdio,
+// writes its log, serves attached clients and execs, and records the exit status. It outlives the daemon that spawned it
+// and ends by itself once the container's end is recorded and told.
+//
+// It is started by internal/driver/shimclient only: descriptor 3 is the control connection, on which a Setup frame
+// waits, descriptor 4 the listening socket. Because one exists per container it imports almost nothing.
+package main
+
+import (
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"syscall"
+
+	"longshore/cmd/longshore-shim/internal/logwriter"
+	"longshore/internal/base/shimproto"
+)
+
+// prSetChildSubreaper is PR_SET_CHILD_SUBREAPER of prctl(2).
+const prSetChildSubreaper = 36
+
+func main() {
+	if len(os.Args) == 4 && os.Args[1] == compressCommand {
+		compress(os.Args[2], os.Args[3])
+		return
+	}
+	// The main thread must stay ours: a thread that enters a container's cgroup ends afterwards, the main one cannot.
+	runtime.LockOSThread()
+	debug.SetGCPercent(20)
+	if _, _, e := syscall.RawSyscall(syscall.SYS_PRCTL, prSetChildSubreaper, 1, 0); e != 0 {
+		die("prctl: " + e.Error())
+	}
+	children := make(chan os.Signal, 1)
+	signal.Notify(children, syscall.SIGCHLD)
+
+	spawner := inherit(shimproto.ControlFD)
+	f, err := shimproto.Read(spawner)
+	if err != nil || f.Kind != shimproto.Setup {
+		die("no set-up on descriptor 3: longshore-shim is started by the daemon, not by hand")
+	}
+	cfg, err := shimproto.DecodeConfig(f.Payload)
+	if err != nil {
+		die(err.Error())
+	}
+	s := newSupervisor(cfg)
+	s.run(spawner, inherit(shimproto.ListenFD), children)
+}
+
+// inherit wraps a descriptor so that the runtime's poller serves it.
+func inherit(fd int) *os.File {
+	syscall.CloseOnExec(fd)
+	syscall.SetNonblock(fd, true)
+	return os.NewFile(uintptr(fd), "")
+}
+
+func die(text string) {
+	os.Stderr.WriteString("longshore-shim: " + text + "\n")
+	os.Exit(1)
+}
+
+const compressCommand = "compress"
+
+func compress(path, lastUnixNano string) {
+	last, err := strconv.ParseInt(lastUnixNano, 10, 64)
+	if err == nil {
+		err = logwriter.CompressFile(path, last)
+	}
+	if err != nil {
+		die(err.Error())
+	}
+}

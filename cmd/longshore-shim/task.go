@@ -1,0 +1,219 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"longshore/cmd/longshore-shim/internal/logwriter"
+	"longshore/cmd/longshore-shim/internal/proc"
+	"longshore/cmd/longshore-shim/internal/stdio"
+	"longshore/internal/base/shimproto"
+)
+
+// taskConfig says which streams a process has.
+type taskConfig struct {
+	terminal              bool
+	stdin, stdout, stderr bool // the others are /dev/null
+	closeStdin            bool // with the first client's
+	height, width         uint16
+}
+
+// task is a process of the container with its stdio: the container itself, or an exec.
+type task struct {
+	s   *supervisor
+	cfg taskConfig
+	out *stdio.Outlet
+	in  *stdio.Inlet
+	log *logwriter.Writer // nil: output is not logged
+
+	pumps   sync.WaitGroup
+	sources []*os.File // what the pumps read; set before the process is known to run
+
+	mu     sync.Mutex // guards what follows
+	master *os.File   // of the terminal, while it lives
+	size   winsize
+}
+
+type winsize struct{ rows, cols, x, y uint16 }
+
+func (s *supervisor) newTask(cfg taskConfig) *task {
+	return &task{
+		s: s, cfg: cfg,
+		out:  stdio.NewOutlet(!cfg.terminal, s.alive, s.settle),
+		in:   stdio.NewInlet(cfg.closeStdin),
+		size: winsize{rows: cfg.height, cols: cfg.width},
+	}
+}
+
+func (t *task) logTo(w *logwriter.Writer) { t.log = w }
+
+// attach joins a client and serves it until it has gone. The byte that it reads first says that from now on it
+// misses nothing.
+func (t *task) attach(f *os.File, flags byte) {
+	if _, err := f.Write([]byte{0}); err != nil {
+		f.Close()
+		return
+	}
+	remove, err := t.out.Add(f, flags&shimproto.WantStdout != 0, flags&shimproto.WantStderr != 0)
+	if err != nil {
+		f.Close()
+		return
+	}
+	t.in.Feed(f, flags&shimproto.WantStdin != 0)
+	remove()
+}
+
+// launch is one call of the OCI runtime that leaves a process behind.
+type launch struct {
+	logFile, pidFile string
+	console          string // name of the console socket, in the run directory
+	args             []string
+	id               string
+}
+
+// launch runs the OCI runtime and joins the process's stdio. pid 0 without an error means that the runtime failed, with
+// its words in text. The caller holds the reaper.
+func (t *task) launch(l launch) (pid int, text string, err error) {
+	w, err := t.wire()
+	if err != nil {
+		return 0, "", err
+	}
+	defer w.close()
+	argv := append(append([]string(nil), t.s.cfg.Runtime...), "--log", l.logFile, "--log-format", "json")
+	argv = append(argv, l.args...)
+	if t.cfg.terminal {
+		c, err := listenConsole(t.s.cfg.Dir, l.console)
+		if err != nil {
+			return 0, "", prefixed("console socket: ", err)
+		}
+		defer c.close()
+		w.console = c
+		argv = append(argv, "--console-socket", c.path)
+	}
+	runtimePID, err := proc.Start(append(argv, l.id), w.child, t.s.cfg.CgroupDirs)
+	if err != nil {
+		return 0, "", prefixed("fork/exec "+argv[0]+": ", err)
+	}
+	w.closeChild()
+	over := make(chan proc.Status, 1)
+	t.s.reaper.Claim(runtimePID, func(st proc.Status) { over <- st })
+	if st := <-over; st.Code != 0 {
+		return 0, w.words(l.logFile, st.Code), nil
+	}
+	b, err := os.ReadFile(l.pidFile)
+	if err != nil {
+		return 0, "", err
+	}
+	if pid, err = strconv.Atoi(string(bytes.TrimSpace(b))); err != nil {
+		return 0, "", err
+	}
+	if t.cfg.terminal {
+		err = t.joinConsole(w)
+	} else {
+		t.joinPipes(w)
+	}
+	return pid, "", err
+}
+
+// joinPipes starts to read and write the process's pipes.
+func (t *task) joinPipes(w *wiring) {
+	t.in.Open(w.take(0))
+	for i, name := range []string{1: "stdout", 2: "stderr"} {
+		if f := w.take(i); f != nil && i > 0 {
+			t.pump(f, byte(i), name)
+		}
+	}
+}
+
+// joinConsole takes the terminal's master from the OCI runtime.
+func (t *task) joinConsole(w *wiring) error {
+	fd, err := w.console.receive()
+	if err != nil {
+		return prefixed("console socket: ", err)
+	}
+	syscall.SetNonblock(fd, true)
+	input, err := syscall.Dup(fd)
+	if err != nil {
+		return err
+	}
+	syscall.CloseOnExec(input)
+	master := os.NewFile(uintptr(fd), "")
+	t.mu.Lock()
+	t.master = master
+	size := t.size
+	t.mu.Unlock()
+	if size.rows != 0 || size.cols != 0 {
+		setSize(master, size)
+	}
+	t.in.Open(os.NewFile(uintptr(input), ""))
+	t.pump(master, stdio.Stdout, "stdout")
+	return nil
+}
+
+func (t *task) pump(f *os.File, stream byte, name string) {
+	t.sources = append(t.sources, f)
+	t.pumps.Add(1)
+	go func() {
+		defer t.pumps.Done()
+		if t.log == nil {
+			stdio.Pump(f, stream, nil, t.out)
+			return
+		}
+		ls := logwriter.NewStream(name)
+		stdio.Pump(f, stream, func(p []byte, now int64) { t.log.Write(ls, p, now) }, t.out)
+		t.log.End(ls, time.Now().UnixNano())
+	}()
+}
+
+// drain reads what the process has left behind, for a limited time. Clients that are slow no longer hold it up.
+func (t *task) drain() {
+	t.in.Close()
+	t.out.Release()
+	limit := time.Now().Add(drainTime)
+	for _, f := range t.sources {
+		f.SetReadDeadline(limit)
+	}
+	t.pumps.Wait()
+	t.mu.Lock()
+	t.master = nil
+	t.mu.Unlock()
+	for _, f := range t.sources {
+		f.Close()
+	}
+}
+
+// close lets the clients go once they have everything.
+func (t *task) close() {
+	t.in.Close()
+	t.out.Close()
+}
+
+func (t *task) resize(height, width uint16) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.size = winsize{rows: height, cols: width}
+	if t.master == nil {
+		return nil
+	}
+	return setSize(t.master, t.size)
+}
+
+func setSize(master *os.File, size winsize) error {
+	raw, err := master.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var e syscall.Errno
+	err = raw.Control(func(fd uintptr) {
+		_, _, e = syscall.Syscall(syscall.SYS_IOCTL, fd, syscall.TIOCSWINSZ, uintptr(unsafe.Pointer(&size)))
+	})
+	if err == nil && e != 0 {
+		err = e
+	}
+	return err
+}
