@@ -121,6 +121,7 @@ func (s *Service) fromKey(ctx context.Context, st *state, user, key string) (*Su
 		return nil, ErrCredentials
 	}
 	subject := st.subject(user, APIKey, k.Proof)
+	subject.Expires = k.Expires
 	for _, text := range k.Scopes {
 		scope, err := ParseKeyScope(text)
 		if err != nil {

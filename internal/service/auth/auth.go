@@ -48,6 +48,8 @@ type Subject struct {
 	Scopes []Scope
 	// Grants are what a bearer token allows: it alone decides then.
 	Grants []Grant
+	// Expires is when an API key ends; zero for never and for other methods.
+	Expires time.Time
 }
 
 // IsAnonymous says that nothing was proved.

@@ -97,3 +97,12 @@ func (s *Service) Administer(who *Subject) error {
 
 // IsAdmin says whether the admin policy names a subject.
 func (s *Service) IsAdmin(who *Subject) bool { return s.state.Load().policy.isAdmin(who) }
+
+// Conditional says whether some policy has conditions: queries need Facts only then.
+func (s *Service) Conditional() bool { return s.state.Load().policy.conditional }
+
+// TellsUpdate says whether create and update may be answered differently for a subject; else nobody needs to find out
+// which of them a push is.
+func (s *Service) TellsUpdate(who *Subject) bool {
+	return who.Method != Token && (who.Scopes != nil || s.state.Load().policy.enabled)
+}

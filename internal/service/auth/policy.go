@@ -62,6 +62,7 @@ type Query struct {
 	Reference string
 	// Facts are what conditions may ask besides; nil has none of it.
 	Facts *condition.Facts
+	admin bool
 }
 
 // Policy is a compiled AccessControl. The zero value and nil allow everything.
@@ -76,6 +77,7 @@ type Policy struct {
 		anonymous bool
 	}
 	anyAnonymous bool
+	conditional  bool
 }
 
 type patternRules struct {
@@ -121,6 +123,7 @@ func NewPolicy(ac *AccessControl) (*Policy, error) {
 			continue
 		}
 		p.anyAnonymous = p.anyAnonymous || len(g.Anonymous) > 0
+		p.conditional = p.conditional || slices.ContainsFunc(g.Policies, func(a AccessPolicy) bool { return len(a.Conditions) > 0 })
 		if pattern.Literal() {
 			p.literal[pattern.String()] = r
 		} else {
@@ -195,6 +198,7 @@ func (p *Policy) allow(s *Subject, q Query) error {
 		return nil
 	}
 	reason := ""
+	q.admin = p.isAdmin(s)
 	if r := p.find(q.Repo); r != nil {
 		ok, why := r.allow(s, q)
 		if ok {
@@ -202,7 +206,7 @@ func (p *Policy) allow(s *Subject, q Query) error {
 		}
 		reason = why
 	}
-	if p.isAdmin(s) && slices.Contains(p.admin.Actions, q.Action) {
+	if q.admin && slices.Contains(p.admin.Actions, q.Action) {
 		return nil
 	}
 	return &Refused{Action: q.Action, Repo: q.Repo, Reason: reason}
@@ -243,7 +247,7 @@ func (p *compiledPolicy) unmet(s *Subject, q Query) int {
 		f = *q.Facts
 	}
 	f.Action, f.Repository, f.Reference = string(q.Action), q.Repo, q.Reference
-	f.User, f.Groups = s.Name, s.Groups
+	f.User, f.Groups, f.Admin = s.Name, s.Groups, q.admin
 	for i, e := range p.conditions {
 		if ok, err := e.Eval(&f); err != nil || !ok {
 			return i
