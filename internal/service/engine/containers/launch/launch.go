@@ -1,8 +1,9 @@
 // Package launch brings a container's run up to the moment before its process starts, and takes it down again: network
 // sandbox, mounted root, volumes, files, specification, control group, shim.
 //
-//	run, proc, err := l.Up(ctx, rec, joins)   // everything is there; proc.Start is the caller's
-//	l.Down(ctx, rec)                           // idempotent, works without a shim
+//	p, err := l.Up(ctx, rec, joins)   // everything is there; p.Process.Start is the caller's
+//	l.Down(ctx, rec)                  // idempotent, works without a shim
+//	l.UnmountRoot(ctx, rec.ID)
 package launch
 
 import (
@@ -106,53 +107,61 @@ type Joins struct {
 	Files string
 }
 
+// Prepared is a run that is up to the moment before its process starts.
+type Prepared struct {
+	Run     *core.Run
+	Process runtime.Process
+	Spec    *specs.Spec
+}
+
 // Up makes everything that a run needs and spawns its shim. What it made is taken down again when it fails.
-func (l *Launcher) Up(ctx context.Context, rec *core.Record, j Joins) (run *core.Run, p runtime.Process, err error) {
-	defer func() {
-		if err != nil {
-			failed := *rec
-			if run != nil {
-				failed.Run = run
-			}
-			l.Down(context.WithoutCancel(ctx), &failed)
-		}
-	}()
+func (l *Launcher) Up(ctx context.Context, rec *core.Record, j Joins) (p *Prepared, err error) {
 	rt, err := l.runtimeOf(rec)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	run = &core.Run{Runtime: rt.Binary.Name, Cgroup: l.cgroupPath(rec), NetNS: j.Net}
+	p = &Prepared{Run: &core.Run{Runtime: rt.Binary.Name, Cgroup: l.cgroupPath(rec), NetNS: j.Net}}
+	if err := l.prepare(ctx, rec, p, rt, j); err != nil {
+		failed := *rec
+		failed.Run = p.Run
+		l.Down(context.WithoutCancel(ctx), &failed)
+		return nil, err
+	}
+	return p, nil
+}
+
+func (l *Launcher) prepare(ctx context.Context, rec *core.Record, p *Prepared, rt Runtime, j Joins) error {
 	if err := l.RootFS.Mount(ctx, rec.ID, l.Disk.Rootfs(rec.ID)); err != nil {
-		return run, nil, fmt.Errorf("mount root filesystem: %w", err)
+		return fmt.Errorf("mount root filesystem: %w", err)
 	}
 	sources, err := l.Mounts.Mount(ctx, rec.ID, rec.Mounts)
 	if err != nil {
-		return run, nil, err
+		return err
 	}
-	if err := l.sandbox(ctx, rec, run, j); err != nil {
-		return run, nil, err
+	if err := l.sandbox(ctx, rec, p.Run, j); err != nil {
+		return err
 	}
-	spec, err := l.spec(rec, rt, run, j, sources)
+	p.Spec, err = l.spec(rec, rt, p.Run, j, sources)
 	if err != nil {
-		return run, nil, err
+		return err
 	}
 	if rt.Binary.NoCgroup {
-		g, err := l.Cgroups.Create(ctx, run.Cgroup, spec.Linux.Resources)
+		g, err := l.Cgroups.Create(ctx, p.Run.Cgroup, p.Spec.Linux.Resources)
 		if err != nil {
-			return run, nil, fmt.Errorf("create control group: %w", err)
+			return fmt.Errorf("create control group: %w", err)
 		}
-		run.CgroupDirs = g.Dirs()
+		p.Run.CgroupDirs = g.Dirs()
 	}
-	launch, err := l.launch(rec, run)
+	launch, err := l.launch(rec, p.Run)
 	if err != nil {
-		return run, nil, err
+		return err
 	}
-	launch.Spec = spec
-	p, err = l.Runtime.Spawn(ctx, launch)
+	launch.Spec = p.Spec
+	p.Process, err = l.Runtime.Spawn(ctx, launch)
 	if err != nil {
-		return run, nil, fmt.Errorf("spawn shim: %w", err)
+		return fmt.Errorf("spawn shim: %w", err)
 	}
-	return run, p, nil
+	return nil
 }
 
 // Free gives back what others may want at once: names, addresses, ports.
@@ -162,7 +171,21 @@ func (l *Launcher) Free(ctx context.Context, rec *core.Record) {
 	}
 }
 
-// Down takes a run down: shim and processes, sandbox, mounts, control group. It goes on after errors and logs them.
+// UnmountRoot unmounts the root filesystem.
+func (l *Launcher) UnmountRoot(ctx context.Context, id string) {
+	if err := l.RootFS.Unmount(ctx, l.Disk.Rootfs(id)); err != nil {
+		l.Log.Warn("unmount root filesystem", "container", id, "error", err)
+	}
+}
+
+// MountRoot mounts the root filesystem and answers where.
+func (l *Launcher) MountRoot(ctx context.Context, id string) (string, error) {
+	dir := l.Disk.Rootfs(id)
+	return dir, l.RootFS.Mount(ctx, id, dir)
+}
+
+// Down takes a run down, all but the mount of its root: shim and processes, sandbox, volumes, control group. It goes on
+// after errors and logs them.
 func (l *Launcher) Down(ctx context.Context, rec *core.Record) {
 	l.Free(ctx, rec)
 	warn := func(what string, err error) {
@@ -182,7 +205,14 @@ func (l *Launcher) Down(ctx context.Context, rec *core.Record) {
 	}
 	l.Mounts.Unmount(ctx, rec.ID, rec.Mounts)
 	warn("unmount shared memory", l.Disk.UnmountShm(rec.ID))
-	warn("unmount root filesystem", l.RootFS.Unmount(ctx, l.Disk.Rootfs(rec.ID)))
+}
+
+// Orphan is a record for taking down what was left of a container that has none: it would have run by the default
+// runtime in the default group.
+func (l *Launcher) Orphan(id string) *core.Record {
+	rec := &core.Record{ID: id, Config: &container.Config{}, HostConfig: &container.HostConfig{LogConfig: container.LogConfig{Type: "none"}}}
+	rec.Run = &core.Run{Runtime: l.cfg.DefaultRuntime, Cgroup: l.cgroupPath(rec)}
+	return rec
 }
 
 // Adopt finds the shim of a run that an earlier daemon started.

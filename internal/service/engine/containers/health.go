@@ -1,0 +1,147 @@
+package containers
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+
+	core "longshore/internal/core/container"
+	"longshore/internal/core/runtime"
+)
+
+// maxProbeOutput is how much of a probe's output is kept, in bytes.
+const maxProbeOutput = 4096
+
+// startProbing begins the health checks of a run. On the actor.
+func (s *Service) startProbing(actor context.Context, h *handle) {
+	if h.probing != nil {
+		h.probing()
+	}
+	ctx, cancel := context.WithCancel(actor)
+	h.probing = cancel
+	h.tasks.Go(func() { s.probe(ctx, h) })
+}
+
+// probe runs the check again and again until ctx ends.
+func (s *Service) probe(ctx context.Context, h *handle) {
+	rec := h.record()
+	p := core.ProbingOf(rec.Config.Healthcheck)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	<-timer.C
+	for {
+		rec = h.record()
+		status := container.Starting
+		if rec.State.Health != nil {
+			status = rec.State.Health.Status
+		}
+		timer.Reset(p.Wait(status, s.deps.Now().Sub(rec.State.StartedAt)))
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		if rec = h.record(); rec.State.Phase != core.Running {
+			continue
+		}
+		in := core.Probed{Retries: p.Retries, Result: s.check(ctx, h, rec, p.Timeout)}
+		if ctx.Err() != nil {
+			return
+		}
+		in.Grace = in.Result.Start.Sub(rec.State.StartedAt) < p.StartPeriod
+		_ = h.post(ctx, func(actor context.Context) {
+			if ctx.Err() == nil {
+				_ = s.apply(actor, h, in)
+			}
+		})
+	}
+}
+
+// check runs one probe.
+func (s *Service) check(ctx context.Context, h *handle, rec *core.Record, timeout time.Duration) container.HealthcheckResult {
+	r := container.HealthcheckResult{Start: s.deps.Now()}
+	r.ExitCode, r.Output = s.runProbe(ctx, h, rec, timeout)
+	r.End = s.deps.Now()
+	return r
+}
+
+func (s *Service) runProbe(ctx context.Context, h *handle, rec *core.Record, timeout time.Duration) (code int, output string) {
+	req := &container.ExecCreateRequest{Cmd: probeCommand(rec.Config), AttachStdout: true, AttachStderr: true}
+	l, err := h.process()
+	if err != nil {
+		return -1, err.Error()
+	}
+	proc, err := s.execProcess(h, l, req)
+	if err != nil {
+		return -1, err.Error()
+	}
+	p, err := l.Exec(ctx, runtime.ExecLaunch{ID: newID(), Process: proc, Stdout: true, Stderr: true})
+	if err != nil {
+		return startCode(err), err.Error()
+	}
+	limit, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	text := make(chan string, 1)
+	go func() { text <- readOutput(p.Stream()) }()
+	exit, err := p.Wait(limit)
+	if err != nil {
+		killExec(ctx, p)
+		_ = p.Stream().Close()
+		out := <-text
+		if errors.Is(err, context.DeadlineExceeded) {
+			return -1, fmt.Sprintf("Health check exceeded timeout (%v): %s", timeout, out)
+		}
+		return -1, err.Error()
+	}
+	// A grandchild may hold the output open; what the probe itself wrote has arrived.
+	stop := context.AfterFunc(limit, func() { _ = p.Stream().Close() })
+	defer stop()
+	out := <-text
+	_ = p.Stream().Close()
+	return exit.Code, out
+}
+
+// probeCommand is what a check runs: CMD as it stands, CMD-SHELL by the container's shell.
+func probeCommand(cfg *container.Config) []string {
+	test := cfg.Healthcheck.Test
+	if test[0] != "CMD-SHELL" {
+		return test[1:]
+	}
+	shell := cfg.Shell
+	if len(shell) == 0 {
+		shell = []string{"/bin/sh", "-c"}
+	}
+	return append(append([]string(nil), shell...), test[1])
+}
+
+// readOutput reads framed output to its end and keeps the first part.
+func readOutput(r io.Reader) string {
+	var kept []byte
+	var head [8]byte
+	for {
+		if _, err := io.ReadFull(r, head[:]); err != nil {
+			break
+		}
+		n := int64(binary.BigEndian.Uint32(head[4:]))
+		room := int64(maxProbeOutput - len(kept))
+		part, err := io.ReadAll(io.LimitReader(r, min(n, room)))
+		kept = append(kept, part...)
+		if err != nil {
+			break
+		}
+		if rest := n - int64(len(part)); rest > 0 {
+			if _, err := io.CopyN(io.Discard, r, rest); err != nil {
+				break
+			}
+		}
+	}
+	if len(kept) == maxProbeOutput {
+		return string(kept) + "\n[output truncated]"
+	}
+	return string(kept)
+}

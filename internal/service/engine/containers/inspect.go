@@ -1,0 +1,145 @@
+package containers
+
+import (
+	"context"
+	"maps"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/storage"
+
+	core "longshore/internal/core/container"
+	"longshore/internal/service/engine/containers/launch"
+	"longshore/internal/service/engine/containers/listing"
+)
+
+// InspectOptions of Inspect.
+type InspectOptions struct {
+	// Size measures the file system, which takes its time.
+	Size bool
+}
+
+// Inspect shows a container from its snapshot.
+func (s *Service) Inspect(ctx context.Context, ref string, o InspectOptions) (*container.InspectResponse, error) {
+	h, err := s.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	rec := h.record()
+	p, args := rec.Command()
+	dir := s.deps.Disk.Dir(rec.ID)
+	names := s.namesDir(rec)
+	r := &container.InspectResponse{
+		ID: rec.ID, Created: rec.Created.Format(time.RFC3339Nano), Path: p, Args: args, State: rec.State.View(),
+		Image: rec.Image.ID.String(), Name: "/" + rec.Name, RestartCount: rec.State.RestartCount,
+		Driver: s.cfg.StorageDriver, Platform: rec.Image.OS, LogPath: launch.LogPath(dir, rec),
+		HostnamePath: filepath.Join(names, "hostname"), HostsPath: filepath.Join(names, "hosts"),
+		ResolvConfPath: filepath.Join(names, "resolv.conf"), ExecIDs: h.execIDs(),
+		HostConfig: rec.HostConfig, Config: rec.Config, Mounts: points(rec), NetworkSettings: NetworkSettings(rec),
+		ImageManifestDescriptor: rec.Image.Manifest,
+		Storage:                 &storage.Storage{RootFS: &storage.RootFSStorage{Snapshot: &storage.RootFSStorageSnapshot{Name: s.cfg.StorageDriver}}},
+	}
+	if rec.State.StartedAt.IsZero() {
+		r.ResolvConfPath, r.HostnamePath, r.HostsPath = "", "", ""
+	}
+	if o.Size {
+		rw, root, err := s.deps.Images.Usage(ctx, rec.ID)
+		if err != nil {
+			return nil, err
+		}
+		r.SizeRw, r.SizeRootFs = &rw, &root
+	}
+	return r, nil
+}
+
+func (h *handle) execIDs() []string {
+	var ids []string
+	h.execs.Range(func(k, v any) bool {
+		e := v.(*execution)
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if e.running != nil || !e.started {
+			ids = append(ids, k.(string))
+		}
+		return true
+	})
+	slices.Sort(ids)
+	return ids
+}
+
+// NetworkSettings are the endpoints and ports of a container: live ones while it runs, else what it asks for.
+func NetworkSettings(rec *core.Record) *container.NetworkSettings {
+	ns := &container.NetworkSettings{Ports: network.PortMap{}, Networks: map[string]*network.EndpointSettings{}}
+	maps.Copy(ns.Networks, rec.Networks)
+	if rec.Run == nil || !rec.State.Live() {
+		return ns
+	}
+	ns.SandboxID, ns.SandboxKey = rec.Run.SandboxID, rec.Run.SandboxKey
+	if rec.Run.Endpoints != nil {
+		ns.Networks = rec.Run.Endpoints
+	}
+	if rec.Run.Ports != nil {
+		ns.Ports = rec.Run.Ports
+	}
+	return ns
+}
+
+// ListRequest selects containers.
+type ListRequest struct {
+	All     bool
+	Limit   int // 0: no limit
+	Size    bool
+	Filters map[string][]string
+}
+
+// List shows containers from their snapshots, newest first.
+func (s *Service) List(ctx context.Context, r ListRequest) ([]*container.Summary, error) {
+	q, err := listing.Parse(r.Filters, listing.Lookups{Container: s.recordOf, Image: s.imageOf(ctx)})
+	if err != nil {
+		return nil, err
+	}
+	handles := s.index.All()
+	recs := make([]*core.Record, len(handles))
+	for i, h := range handles {
+		recs[i] = h.record()
+	}
+	picked := q.Select(recs, r.All, r.Limit)
+	out := make([]*container.Summary, 0, len(picked))
+	for _, rec := range picked {
+		sum := listing.Summary(rec, s.deps.Now(), NetworkSettings(rec), points(rec))
+		sum.Image = s.imageName(ctx, rec)
+		if r.Size {
+			if rw, root, err := s.deps.Images.Usage(ctx, rec.ID); err == nil {
+				sum.SizeRw, sum.SizeRootFs = rw, root
+			}
+		}
+		out = append(out, sum)
+	}
+	return out, nil
+}
+
+func (s *Service) recordOf(ref string) (*core.Record, error) {
+	h, err := s.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	return h.record(), nil
+}
+
+func (s *Service) imageOf(ctx context.Context) func(ref string) (listing.Image, error) {
+	return func(ref string) (listing.Image, error) {
+		img, err := s.deps.Images.Resolve(ctx, ref, nil)
+		return listing.Image{ID: img.ID, DiffIDs: img.Config.RootFS.DiffIDs}, err
+	}
+}
+
+// imageName is the name a container was made from while it still means that image, else the image's ID.
+func (s *Service) imageName(ctx context.Context, rec *core.Record) string {
+	if img, err := s.deps.Images.Resolve(ctx, rec.Config.Image, nil); err == nil && img.ID == rec.Image.ID {
+		return rec.Config.Image
+	}
+	return rec.Image.ID.String()
+}

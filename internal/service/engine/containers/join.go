@@ -1,0 +1,100 @@
+package containers
+
+import (
+	"fmt"
+
+	"github.com/moby/moby/api/types/container"
+
+	core "longshore/internal/core/container"
+	"longshore/internal/core/fault"
+	"longshore/internal/service/engine/containers/launch"
+)
+
+// checkJoins refuses at create what cannot be joined ("container:" modes), and settles host names that come with it.
+func (s *Service) checkJoins(rec *core.Record) error {
+	hc := rec.HostConfig
+	if mode := hc.NetworkMode; mode.IsContainer() {
+		h, err := s.find(mode.ConnectedContainer())
+		if err != nil {
+			return err
+		}
+		other := h.record()
+		hc.NetworkMode = container.NetworkMode("container:" + other.ID)
+		if rec.Config.Hostname != "" {
+			return fault.Invalid("conflicting options: hostname and the network mode")
+		}
+		rec.Config.Hostname, rec.Config.Domainname = other.Config.Hostname, other.Config.Domainname
+	}
+	if hc.IpcMode.IsContainer() {
+		h, err := s.find(hc.IpcMode.Container())
+		if err != nil {
+			return err
+		}
+		if mode := h.record().HostConfig.IpcMode; !mode.IsShareable() && !mode.IsHost() {
+			return fault.Invalid("can't join IPC of container %s: non-shareable IPC (hint: use IpcMode:shareable for the donor container)", h.id)
+		}
+	}
+	if hc.PidMode.IsContainer() {
+		if _, err := s.find(hc.PidMode.Container()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// joins are the namespaces that a run takes from other containers, which must be running.
+func (s *Service) joins(rec *core.Record) (j launch.Joins, err error) {
+	hc := rec.HostConfig
+	if hc.NetworkMode.IsContainer() {
+		other, err := s.donor(hc.NetworkMode.ConnectedContainer(), "network")
+		if err != nil {
+			return j, err
+		}
+		j.Net, j.Files = fmt.Sprintf("/proc/%d/ns/net", other.State.PID), s.namesDir(other)
+	}
+	if hc.IpcMode.IsContainer() {
+		other, err := s.donor(hc.IpcMode.Container(), "IPC")
+		if err != nil {
+			return j, err
+		}
+		j.IPC, j.Shm = fmt.Sprintf("/proc/%d/ns/ipc", other.State.PID), s.deps.Disk.Dir(other.ID)+"/shm"
+		if other.HostConfig.IpcMode.IsHost() {
+			j.Shm = "/dev/shm"
+		}
+	}
+	if hc.PidMode.IsContainer() {
+		other, err := s.donor(hc.PidMode.Container(), "PID")
+		if err != nil {
+			return j, err
+		}
+		j.PID = fmt.Sprintf("/proc/%d/ns/pid", other.State.PID)
+	}
+	return j, nil
+}
+
+func (s *Service) donor(ref, what string) (*core.Record, error) {
+	h, err := s.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	rec := h.record()
+	if !rec.State.Live() {
+		return nil, fault.Conflict("cannot join %s namespace of a non running container: container %s is %s", what, rec.ID, rec.State.Status())
+	}
+	return rec, nil
+}
+
+// namesDir is the directory of the hosts, hostname and resolv.conf files that a container sees.
+func (s *Service) namesDir(rec *core.Record) string {
+	for range 8 {
+		if !rec.HostConfig.NetworkMode.IsContainer() {
+			break
+		}
+		h, err := s.find(rec.HostConfig.NetworkMode.ConnectedContainer())
+		if err != nil {
+			break
+		}
+		rec = h.record()
+	}
+	return s.deps.Disk.Dir(rec.ID)
+}

@@ -1,0 +1,253 @@
+package containers
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	core "longshore/internal/core/container"
+	"longshore/internal/core/runtime"
+	"longshore/internal/core/state"
+)
+
+// Restore loads the records, adopts what still runs, records what ended meanwhile, removes what a dead daemon left and
+// starts what the restart policies want. Call it once, before or beside Run.
+func (s *Service) Restore(ctx context.Context) error {
+	handles, err := s.load(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.emptyTrash(ctx); err != nil {
+		return err
+	}
+	found := s.adoptAll(ctx, handles)
+	var running []string
+	for i, h := range handles {
+		if found[i].Process != nil {
+			running = append(running, h.id)
+		}
+	}
+	if err := s.networks.Restore(ctx, running); err != nil {
+		return fmt.Errorf("restore networks: %w", err)
+	}
+	for i, h := range handles {
+		s.resume(ctx, h, found[i])
+		s.births.add(h)
+	}
+	return s.sweep(ctx)
+}
+
+// load reads the records into the index.
+func (s *Service) load(ctx context.Context) ([]*handle, error) {
+	var handles []*handle
+	err := s.deps.Store.Each(ctx, bucket, func(key string, doc []byte) error {
+		rec := &core.Record{}
+		if err := json.Unmarshal(doc, rec); err != nil {
+			s.log.Error("container record cannot be read", "container", key, "error", err)
+			return nil
+		}
+		h := newHandle(rec)
+		handles = append(handles, h)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read containers: %w", err)
+	}
+	for _, h := range handles {
+		rec := h.record()
+		if _, ok := s.index.Reserve(rec.Name, rec.ID); !ok {
+			s.log.Error("two containers with one name", "container", rec.ID, "name", rec.Name)
+		}
+		s.index.Add(rec.ID, h)
+		if err := s.deps.Images.Use(ctx, rec.ID, rec.Image.ID); err != nil {
+			s.log.Warn("container's image is not there", "container", rec.ID, "error", err)
+		}
+	}
+	return handles, nil
+}
+
+// adoptAll looks for the shims of all containers that ran, several at once: a shim that hangs must not hold up the others.
+func (s *Service) adoptAll(ctx context.Context, handles []*handle) []runtime.Adopted {
+	found := make([]runtime.Adopted, len(handles))
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, 8)
+	for i, h := range handles {
+		rec := h.record()
+		if rec.Run == nil || (!rec.State.Live() && rec.State.Phase != core.Starting) {
+			continue
+		}
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+			defer cancel()
+			a, err := s.launcher.Adopt(ctx, rec)
+			if err != nil && !errors.Is(err, errdefs.ErrNotFound) {
+				s.log.Warn("adopt container", "container", rec.ID, "error", err)
+			}
+			if a.Process != nil && a.Process.PID() == 0 && rec.State.Phase == core.Starting {
+				a.Process = nil // never got its start; its shim ends by itself
+			}
+			found[i] = a
+		})
+	}
+	wg.Wait()
+	return found
+}
+
+// resume brings one container's state in line with what was found. Its actor does not run yet.
+func (s *Service) resume(ctx context.Context, h *handle, a runtime.Adopted) {
+	rec := h.record()
+	switch {
+	case a.Process != nil:
+		s.adopt(ctx, h, a.Process)
+	case rec.State.Live():
+		exit := a.Exit
+		if exit == nil {
+			exit = &runtime.Exit{Code: 255, At: s.deps.Now(), Error: "the container's shim was lost while the daemon was down"}
+		}
+		s.later(h, func(ctx context.Context) { s.ended(ctx, h, *exit) })
+	case rec.State.Phase == core.Starting:
+		s.undoStart(ctx, h, a.Exit)
+	case rec.State.Phase == core.Removing:
+		s.later(h, func(ctx context.Context) { _ = s.destroy(context.WithoutCancel(ctx), h, false) })
+	case rec.Run != nil:
+		s.later(h, func(ctx context.Context) { s.release(context.WithoutCancel(ctx), h) })
+		s.atBoot(h)
+	default:
+		s.atBoot(h)
+	}
+}
+
+// later posts to the actor without waiting for it to run.
+func (s *Service) later(h *handle, f func(ctx context.Context)) {
+	h.backlog = append(h.backlog, f)
+}
+
+// adopt goes on with a process that another daemon started.
+func (s *Service) adopt(ctx context.Context, h *handle, p runtime.Process) {
+	s.holdRoot(h)
+	l := &live{Process: p}
+	h.clients.begin(l)
+	rec := h.record()
+	if rec.State.Phase == core.Starting {
+		next := *rec
+		next.State.Phase, next.State.PID = core.Running, p.PID()
+		next.State.StartedAt, next.State.Before = s.deps.Now().UTC(), ""
+		if err := s.save(ctx, &next, state.Volatile); err != nil {
+			s.log.Error("store container", "container", h.id, "error", err)
+		}
+		h.publish(&next)
+	}
+	s.later(h, func(actor context.Context) {
+		h.tasks.Go(func() { s.watch(actor, h, l) })
+		if h.record().Spec().Health {
+			s.startProbing(actor, h)
+		}
+	})
+}
+
+// undoStart: the daemon died within a start of which nobody was told. If the process ran, its end counts.
+func (s *Service) undoStart(ctx context.Context, h *handle, exit *runtime.Exit) {
+	next := *h.record()
+	next.State.Phase, next.State.Before = next.State.Before, ""
+	if next.State.Phase == core.Restarting {
+		next.State.Phase = core.Exited
+	}
+	if exit != nil {
+		next.State.Phase, next.State.ExitCode, next.State.FinishedAt = core.Exited, exit.Code, exit.At
+		next.State.Exits++
+	}
+	if err := s.save(ctx, &next, state.Volatile); err != nil {
+		s.log.Error("store container", "container", h.id, "error", err)
+	}
+	h.publish(&next)
+	s.later(h, func(ctx context.Context) { s.release(context.WithoutCancel(ctx), h) })
+	s.atBoot(h)
+}
+
+// atBoot applies restart policy and auto-remove to a container that does not run.
+func (s *Service) atBoot(h *handle) {
+	rec := h.record()
+	switch {
+	case core.StartsAtBoot(rec.HostConfig.RestartPolicy, rec.State):
+		s.later(h, func(ctx context.Context) { s.restartDue(ctx, h) })
+	case rec.HostConfig.AutoRemove && rec.State.Phase == core.Exited:
+		s.later(h, func(ctx context.Context) { _ = s.destroy(context.WithoutCancel(ctx), h, true) })
+	case rec.State.Phase == core.Restarting:
+		s.later(h, func(ctx context.Context) { _ = s.apply(ctx, h, core.Stopping{Restart: true}) })
+	}
+}
+
+// emptyTrash finishes removals that a dead daemon had begun.
+func (s *Service) emptyTrash(ctx context.Context) error {
+	var left []debris
+	err := s.deps.Store.Each(ctx, trash, func(key string, doc []byte) error {
+		var d debris
+		if err := json.Unmarshal(doc, &d); err == nil && d.Record != nil {
+			left = append(left, d)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read trash: %w", err)
+	}
+	for _, d := range left {
+		if _, alive := s.index.Get(d.Record.ID); alive {
+			// The record outlived its removal: nobody was told that it is gone.
+			_ = s.deps.Store.Delete(ctx, trash, d.Record.ID, state.Volatile)
+			continue
+		}
+		s.launcher.Down(ctx, d.Record)
+		s.launcher.UnmountRoot(ctx, d.Record.ID)
+		s.mounts.Drop(ctx, d.Record.ID, d.Record.Mounts, d.Volumes)
+		s.discard(ctx, d.Record.ID)
+	}
+	return nil
+}
+
+// sweep removes directories, mounts and snapshots that belong to no record: what a daemon left that died within a create.
+func (s *Service) sweep(ctx context.Context) error {
+	ids, err := s.deps.Disk.Found()
+	if err != nil {
+		return fmt.Errorf("sweep container directories: %w", err)
+	}
+	for _, id := range ids {
+		if _, known := s.index.Get(id); known || len(id) != 64 {
+			continue
+		}
+		s.log.Info("sweep files without container", "container", id)
+		orphan := s.launcher.Orphan(id)
+		s.launcher.Down(ctx, orphan)
+		s.launcher.UnmountRoot(ctx, id)
+		s.discard(ctx, id)
+	}
+	return nil
+}
+
+// Shutdown ends the containers unless live-restore is on; restart policies wait for the next start of the daemon.
+func (s *Service) Shutdown(ctx context.Context) error {
+	s.closing.Do(func() { close(s.down) })
+	if s.cfg.LiveRestore {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.ShutdownTimeout)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, h := range s.index.All() {
+		if rec := h.record(); rec.State.Live() {
+			wg.Go(func() {
+				if err := s.end(ctx, h, rec.StopSignal(), rec.StopTimeout()); err != nil {
+					s.log.Warn("stop container at shutdown", "container", h.id, "error", err)
+				}
+			})
+		}
+	}
+	wg.Wait()
+	return nil
+}

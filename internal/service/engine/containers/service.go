@@ -1,0 +1,207 @@
+// Package containers runs containers: it owns their records and decides what happens to them.
+//
+// One goroutine (the actor, see handle) owns each container. It runs the pure step function of core/container, stores
+// the record and then performs the effects. Whoever only looks (ps, inspect, stats, events) reads an immutable snapshot
+// and never waits for a container, not even for one that hangs.
+//
+//	svc, err := containers.New(cfg, deps)
+//	err = svc.Restore(ctx)      // records, live shims, sweeping
+//	err = svc.Run(ctx)          // owns all goroutines until ctx is done
+//	err = svc.Shutdown(ctx)     // before ctx of Run ends: stops containers unless live-restore is on
+package containers
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+
+	core "longshore/internal/core/container"
+	"longshore/internal/core/event"
+	"longshore/internal/core/image"
+	"longshore/internal/core/logs"
+	"longshore/internal/core/network"
+	"longshore/internal/core/state"
+	"longshore/internal/service/engine/containers/launch"
+	"longshore/internal/service/engine/containers/mounts"
+	"longshore/internal/service/engine/containers/names"
+)
+
+// Config are the daemon's settings for containers.
+type Config struct {
+	launch.Config
+	// LiveRestore leaves containers running when the daemon goes; otherwise ShutdownTimeout bounds their stop.
+	LiveRestore     bool
+	ShutdownTimeout time.Duration
+	// DefaultIpcMode and DefaultCgroupnsMode for containers that name none; "private" and the host's habit when empty.
+	DefaultIpcMode      container.IpcMode
+	DefaultCgroupnsMode container.CgroupnsMode
+	// StorageDriver is what inspect tells.
+	StorageDriver string
+}
+
+// Disk is where containers' files are. Implemented by driver/containerfs.
+type Disk interface {
+	Make(id string) error
+	Delete(id string) error
+	Found() ([]string, error)
+	launchDisk
+}
+
+type launchDisk = launch.Disk
+
+// Processes looks at processes from the host. Implemented by driver/processes.
+type Processes interface {
+	Top(ctx context.Context, psArgs string, pids []int) (*container.TopResponse, error)
+	NetStats(pid int) (map[string]container.NetworkStats, error)
+}
+
+// Validator checks what a client asks for at create and update; it answers warnings and docker's refusals.
+type Validator interface {
+	Validate(cfg *container.Config, hc *container.HostConfig) (warnings []string, err error)
+	ValidateUpdate(r *container.Resources) (warnings []string, err error)
+}
+
+// Deps are what containers are made of.
+type Deps struct {
+	Launch    launch.Deps
+	Images    image.Images
+	Events    event.Publisher
+	Store     state.Store
+	Logs      logs.Reader
+	Disk      Disk
+	Files     mounts.Files
+	Processes Processes
+	Validator Validator
+	Log       *slog.Logger
+	// Now is the clock; time.Now when nil.
+	Now func() time.Time
+}
+
+// Service owns the containers. Safe for concurrent use.
+type Service struct {
+	cfg      Config
+	deps     Deps
+	log      *slog.Logger
+	launcher *launch.Launcher
+	mounts   *mounts.Resolver
+	networks network.Sandboxes
+	index    *names.Index[*handle]
+	execs    execTable
+	births   births
+	closing  sync.Once
+	down     chan struct{} // closed when the daemon goes down
+}
+
+// New settles the configuration; nothing runs yet.
+func New(cfg Config, deps Deps) *Service {
+	if deps.Now == nil {
+		deps.Now = time.Now
+	}
+	if cfg.DefaultIpcMode == "" {
+		cfg.DefaultIpcMode = container.IPCModePrivate
+	}
+	if cfg.ShutdownTimeout == 0 {
+		cfg.ShutdownTimeout = 15 * time.Second
+	}
+	if cfg.StorageDriver == "" {
+		cfg.StorageDriver = "overlayfs"
+	}
+	return &Service{
+		cfg: cfg, deps: deps, log: deps.Log, launcher: launch.New(cfg.Config, deps.Launch), mounts: deps.Launch.Mounts,
+		networks: deps.Launch.Networks, index: names.NewIndex[*handle](), births: births{wake: make(chan struct{}, 1)},
+		down: make(chan struct{}),
+	}
+}
+
+// Run owns the goroutines of all containers until ctx is done; it returns when they have ended.
+func (s *Service) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	sweep := time.NewTicker(time.Minute)
+	defer sweep.Stop()
+	for {
+		for _, h := range s.births.take() {
+			wg.Go(func() { s.own(ctx, h) })
+		}
+		select {
+		case <-s.births.wake:
+		case <-sweep.C:
+			s.execs.sweep(s.deps.Now())
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// births hands new containers to Run without ever blocking.
+type births struct {
+	mu   sync.Mutex
+	list []*handle
+	wake chan struct{}
+}
+
+func (b *births) add(h *handle) {
+	b.mu.Lock()
+	b.list = append(b.list, h)
+	b.mu.Unlock()
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (b *births) take() []*handle {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	list := b.list
+	b.list = nil
+	return list
+}
+
+// find looks a container up by ID, name or prefix.
+func (s *Service) find(ref string) (*handle, error) { return s.index.Find(ref) }
+
+// Lookup resolves a reference to the full ID and the name without slash.
+func (s *Service) Lookup(ref string) (id, name string, err error) {
+	h, err := s.find(ref)
+	if err != nil {
+		return "", "", err
+	}
+	rec := h.record()
+	return rec.ID, rec.Name, nil
+}
+
+// Counts tells how many containers run, are paused and are neither.
+func (s *Service) Counts() (running, paused, stopped int) {
+	for _, h := range s.index.All() {
+		switch h.record().State.Status() {
+		case container.StateRunning, container.StateRestarting:
+			running++
+		case container.StatePaused:
+			paused++
+		default:
+			stopped++
+		}
+	}
+	return running, paused, stopped
+}
+
+// emit publishes an event about a container.
+func (s *Service) emit(ctx context.Context, rec *core.Record, action events.Action, extra map[string]string) {
+	attrs := make(map[string]string, len(rec.Config.Labels)+len(extra)+2)
+	for k, v := range rec.Config.Labels {
+		attrs[k] = v
+	}
+	for k, v := range extra {
+		attrs[k] = v
+	}
+	attrs["image"], attrs["name"] = rec.Config.Image, rec.Name
+	s.deps.Events.Publish(ctx, events.Message{
+		Type: events.ContainerEventType, Action: action, Scope: "local",
+		Actor: events.Actor{ID: rec.ID, Attributes: attrs},
+	})
+}

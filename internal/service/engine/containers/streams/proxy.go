@@ -1,0 +1,113 @@
+// Package streams joins clients' connections with the stdio of containers and execs: copying, detach keys, half-closing,
+// and the framing of log lines.
+package streams
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/moby/term"
+
+	"longshore/internal/core/fault"
+	"longshore/internal/core/runtime"
+)
+
+// Conn is a client's connection.
+type Conn interface {
+	io.ReadWriter
+	// CloseWrite tells the client that no more output comes.
+	CloseWrite() error
+	SetReadDeadline(t time.Time) error
+}
+
+// Options say how a stream is joined.
+type Options struct {
+	// Stdin copies the client's input; Output the container's output.
+	Stdin, Output bool
+	// TTY: no framing, and detach keys are looked for.
+	TTY bool
+	// CloseStdin: the end of the client's input ends the container's input (StdinOnce, exec).
+	CloseStdin bool
+	// Keys is the detach sequence; nil is ctrl-p, ctrl-q.
+	Keys []byte
+}
+
+// defaultKeys is ctrl-p, ctrl-q.
+var defaultKeys = []byte{16, 17}
+
+// linger is how long a client may take to hang up once it has all output.
+const linger = 2 * time.Second
+
+// ParseKeys reads a detach sequence such as "ctrl-p,ctrl-q"; empty is the default.
+func ParseKeys(s string) ([]byte, error) {
+	if s == "" {
+		return nil, nil
+	}
+	keys, err := term.ToBytes(s)
+	if err != nil {
+		return nil, fault.Invalid("Invalid escape keys (%s) provided", s)
+	}
+	return keys, nil
+}
+
+// Proxy copies both ways until the container's output ends, the client goes, the client detaches (detached is true then)
+// or ctx is done. It closes s and waits for its goroutines; conn stays open.
+func Proxy(ctx context.Context, conn Conn, s runtime.Stream, o Options) (detached bool) {
+	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
+	defer stop()
+	input := make(chan bool, 1)
+	go func() { input <- feed(conn, s, o) }()
+	if o.Output {
+		copyOutput(conn, s)
+	} else {
+		_, _ = io.Copy(io.Discard, s)
+	}
+	select {
+	case detached = <-input:
+	default:
+		_ = conn.CloseWrite()
+		_ = conn.SetReadDeadline(time.Now().Add(linger))
+		_ = s.Close()
+		detached = <-input
+	}
+	_ = s.Close()
+	return detached
+}
+
+// copyOutput lets the kernel move the bytes where both ends are sockets.
+func copyOutput(conn Conn, s runtime.Stream) {
+	if _, err := io.Copy(conn, s); err != nil {
+		_ = s.Close()
+	}
+}
+
+// feed copies the client's input until it ends and tells whether the client detached.
+func feed(conn Conn, s runtime.Stream, o Options) (detached bool) {
+	if !o.Stdin {
+		_, _ = io.Copy(io.Discard, conn)
+		return false
+	}
+	var in io.Reader = conn
+	if o.TTY {
+		keys := o.Keys
+		if len(keys) == 0 {
+			keys = defaultKeys
+		}
+		in = term.NewEscapeProxy(conn, keys)
+	}
+	_, err := io.Copy(s, in)
+	var esc term.EscapeError
+	switch {
+	case errors.As(err, &esc):
+		detached = true
+		_ = s.Close()
+	case o.CloseStdin && !o.TTY:
+		_ = s.CloseWrite()
+	default:
+		_ = s.Close()
+	}
+	_, _ = io.Copy(io.Discard, conn) // a container that reads no more must not block the client
+	return detached
+}

@@ -1,0 +1,51 @@
+package containers
+
+import (
+	"github.com/moby/moby/api/types/container"
+
+	"longshore/internal/core/fault"
+)
+
+// mergeResources lays the limits that an update names over those that a container has; zero values change nothing.
+func mergeResources(have, u *container.Resources) error {
+	setIf(&have.BlkioWeight, u.BlkioWeight)
+	setIf(&have.CPUShares, u.CPUShares)
+	if u.NanoCPUs > 0 {
+		if have.CPUPeriod > 0 || have.CPUQuota > 0 {
+			return fault.Conflict("Conflicting options: Nano CPUs cannot be updated as CPU Period/Quota has already been set")
+		}
+		have.NanoCPUs = u.NanoCPUs
+	}
+	if (u.CPUPeriod > 0 || u.CPUQuota > 0) && have.NanoCPUs > 0 && u.NanoCPUs == 0 {
+		return fault.Conflict("Conflicting options: CPU Period/Quota cannot be updated as NanoCPUs has already been set")
+	}
+	setIf(&have.CPUPeriod, u.CPUPeriod)
+	setIf(&have.CPUQuota, u.CPUQuota)
+	setIf(&have.CPURealtimePeriod, u.CPURealtimePeriod)
+	setIf(&have.CPURealtimeRuntime, u.CPURealtimeRuntime)
+	setIf(&have.CpusetCpus, u.CpusetCpus)
+	setIf(&have.CpusetMems, u.CpusetMems)
+	if u.Memory != 0 {
+		if u.MemorySwap == 0 && have.MemorySwap > 0 && u.Memory > have.MemorySwap {
+			return fault.Conflict("Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time")
+		}
+		have.Memory = u.Memory
+	}
+	setIf(&have.MemorySwap, u.MemorySwap)
+	setIf(&have.MemoryReservation, u.MemoryReservation)
+	if u.PidsLimit != nil {
+		have.PidsLimit = u.PidsLimit
+		if *u.PidsLimit <= 0 {
+			unlimited := int64(-1)
+			have.PidsLimit = &unlimited
+		}
+	}
+	return nil
+}
+
+func setIf[T comparable](dst *T, v T) {
+	var zero T
+	if v != zero {
+		*dst = v
+	}
+}
