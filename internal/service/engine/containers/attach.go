@@ -95,10 +95,17 @@ func (a *Attachment) Close() {
 }
 
 // Serve copies between the client and the container until either ends.
-func (a *Attachment) Serve(ctx context.Context, conn streams.Conn) error {
+func (a *Attachment) Serve(ctx context.Context, conn streams.Conn) error { return a.serve(ctx, conn, false) }
+
+// ServeUnframed is Serve with both output streams as plain bytes, also without a terminal.
+func (a *Attachment) ServeUnframed(ctx context.Context, conn streams.Conn) error {
+	return a.serve(ctx, conn, !a.tty)
+}
+
+func (a *Attachment) serve(ctx context.Context, conn streams.Conn, unframe bool) error {
 	defer a.Close()
 	if a.req.Logs {
-		if err := a.replay(ctx, conn); err != nil {
+		if err := a.replay(ctx, conn, unframe); err != nil {
 			return err
 		}
 	}
@@ -117,7 +124,8 @@ func (a *Attachment) Serve(ctx context.Context, conn streams.Conn) error {
 	}
 	rec := a.h.record()
 	detached := streams.Proxy(ctx, conn, a.wait.s, streams.Options{
-		Stdin: a.wait.opts.Stdin, Output: a.req.Stdout || a.req.Stderr, TTY: a.tty, CloseStdin: rec.Config.StdinOnce, Keys: a.keys,
+		Stdin: a.wait.opts.Stdin, Output: a.req.Stdout || a.req.Stderr, TTY: a.tty, Unframe: unframe,
+		CloseStdin: rec.Config.StdinOnce, Keys: a.keys,
 	})
 	if detached {
 		a.s.event(ctx, a.h, events.ActionDetach, nil)
@@ -125,8 +133,8 @@ func (a *Attachment) Serve(ctx context.Context, conn streams.Conn) error {
 	return nil
 }
 
-func (a *Attachment) replay(ctx context.Context, w io.Writer) error {
-	lw := &streams.LogWriter{W: w, Raw: a.tty}
+func (a *Attachment) replay(ctx context.Context, w io.Writer, unframe bool) error {
+	lw := &streams.LogWriter{W: w, Raw: a.tty || unframe}
 	o := logs.ReadOptions{Tail: -1, Stdout: a.req.Stdout, Stderr: a.req.Stderr}
 	if a.wait != nil {
 		o.Until = a.at // what came later comes by the stream

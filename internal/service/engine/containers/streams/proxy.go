@@ -4,6 +4,7 @@ package streams
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"time"
@@ -28,6 +29,8 @@ type Options struct {
 	Stdin, Output bool
 	// TTY: no framing, and detach keys are looked for.
 	TTY bool
+	// Unframe strips the stdcopy headers from the output.
+	Unframe bool
 	// CloseStdin: the end of the client's input ends the container's input (StdinOnce, exec).
 	CloseStdin bool
 	// Keys is the detach sequence; nil is ctrl-p, ctrl-q.
@@ -59,11 +62,7 @@ func Proxy(ctx context.Context, conn Conn, s runtime.Stream, o Options) (detache
 	defer stop()
 	input := make(chan bool, 1)
 	go func() { input <- feed(conn, s, o) }()
-	if o.Output {
-		copyOutput(conn, s)
-	} else {
-		_, _ = io.Copy(io.Discard, s)
-	}
+	copyOutput(conn, s, o)
 	select {
 	case detached = <-input:
 	default:
@@ -76,10 +75,35 @@ func Proxy(ctx context.Context, conn Conn, s runtime.Stream, o Options) (detache
 	return detached
 }
 
-// copyOutput lets the kernel move the bytes where both ends are sockets.
-func copyOutput(conn Conn, s runtime.Stream) {
-	if _, err := io.Copy(conn, s); err != nil {
+// copyOutput copies until the container's output ends or the client takes no more.
+func copyOutput(conn Conn, s runtime.Stream, o Options) {
+	var err error
+	switch {
+	case !o.Output:
+		_, err = io.Copy(io.Discard, s)
+	case o.Unframe:
+		err = Unframe(conn, s)
+	default:
+		_, err = io.Copy(conn, s)
+	}
+	if err != nil {
 		_ = s.Close()
+	}
+}
+
+// Unframe copies the payload of stdcopy frames until the end of r.
+func Unframe(w io.Writer, r io.Reader) error {
+	var head [8]byte
+	for {
+		if _, err := io.ReadFull(r, head[:]); err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}
+		if _, err := io.CopyN(w, r, int64(binary.BigEndian.Uint32(head[4:]))); err != nil {
+			return err
+		}
 	}
 }
 

@@ -1,0 +1,58 @@
+package containers
+
+import (
+	"context"
+
+	"github.com/moby/moby/api/types/container"
+
+	"longshore/internal/core/fault"
+	"longshore/internal/server/route"
+	"longshore/internal/service/engine/containers"
+)
+
+func (h *handlers) list(ctx context.Context, r *route.Request) (route.Response, error) {
+	f, err := r.Filters()
+	if err != nil {
+		return nil, err
+	}
+	limit, err := r.Int("limit", 0)
+	if err != nil {
+		return nil, err
+	}
+	list, err := h.svc.List(ctx, containers.ListRequest{
+		All: r.Bool("all"), Limit: limit, Size: r.Bool("size"), Filters: f,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return route.JSON{Body: list}, nil
+}
+
+func (h *handlers) inspect(ctx context.Context, r *route.Request) (route.Response, error) {
+	c, err := h.svc.Inspect(ctx, r.Var("id"), containers.InspectOptions{Size: r.Bool("size")})
+	if err != nil {
+		return nil, err
+	}
+	return route.JSON{Body: c}, nil
+}
+
+func (h *handlers) top(ctx context.Context, r *route.Request) (route.Response, error) {
+	top, err := h.svc.Top(ctx, r.Var("id"), r.Query.Get("ps_args"))
+	if err != nil {
+		return nil, err
+	}
+	return route.JSON{Body: top}, nil
+}
+
+func (h *handlers) stats(_ context.Context, r *route.Request) (route.Response, error) {
+	req := containers.StatsRequest{Stream: r.BoolOr("stream", true), OneShot: r.Bool("one-shot")}
+	if req.Stream && req.OneShot {
+		return nil, fault.Invalid("cannot have stream=true and one-shot=true")
+	}
+	if _, _, err := h.svc.Lookup(r.Var("id")); err != nil {
+		return nil, err
+	}
+	return route.Lines{Early: req.Stream, Run: func(ctx context.Context, emit func(any) error) error {
+		return h.svc.Stats(ctx, r.Var("id"), req, func(s *container.StatsResponse) error { return emit(s) })
+	}}, nil
+}
