@@ -1,5 +1,274 @@
-// Package registryclient talks to v2 registries (OCI distribution 1.1).
+// Package registryclient talks to v2 registries (OCI distribution 1.1 and Docker's before it): manifests, blobs, tags
+// and uploads, with Basic and Bearer authentication, identity and refresh tokens, insecure registries and mirrors.
+//
+//	repo, err := client.Repository(ctx, ref, credentials, registryclient.Pull)
+//	desc, body, err := repo.Manifest(ctx, "latest")
+//
+// A Client is shared and lives as long as the engine; a Repository lives for one operation and holds its tokens.
+// Whether a host speaks HTTPS or HTTP is found out once per Repository.
 package registryclient
 
-// Client talks to registries.
-type Client struct{}
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/distribution/reference"
+	"github.com/moby/moby/api/types/registry"
+
+	"longshore/internal/core/fault"
+)
+
+const (
+	hubName = "docker.io"
+	hubHost = "registry-1.docker.io"
+	// IndexServer is the key and server address of Docker Hub's credentials.
+	IndexServer = "https://index.docker.io/v1/"
+	// clientID is what docker calls itself to OAuth2 token services.
+	clientID = "docker"
+)
+
+// Config holds the client's settings.
+type Config struct {
+	// Insecure lists hosts (with port, if any) and networks in CIDR notation whose certificates are not checked and
+	// that may speak plain HTTP. Loopback addresses always may.
+	Insecure []string
+	// Mirrors are URLs asked before Docker Hub.
+	Mirrors []string
+	// CertsDir holds docker's per-host certificates: <host>/*.crt, *.cert with *.key. Empty: none.
+	CertsDir string
+	// UserAgent goes into each request.
+	UserAgent string
+}
+
+// Validate checks settings and tells the first that is wrong.
+func (c Config) Validate() error {
+	for _, s := range c.Insecure {
+		if strings.Contains(s, "://") {
+			return fault.Invalid("insecure registry %s should not contain '://'", s)
+		}
+	}
+	for _, m := range c.Mirrors {
+		u, err := url.Parse(m)
+		if err != nil {
+			return fault.Invalid("invalid mirror: %q is not a valid URI: %w", m, err)
+		}
+		if u.Scheme != "http" && u.Scheme != "https" {
+			return fault.Invalid("invalid mirror: no scheme specified for %q: must use either 'https://' or 'http://'", m)
+		}
+		if u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+			return fault.Invalid("invalid mirror: query, fragment or user in the URI %q", u.Redacted())
+		}
+	}
+	return nil
+}
+
+// Client talks to registries. It is safe for concurrent use.
+type Client struct {
+	cfg      Config
+	networks []netip.Prefix
+	hosts    map[string]bool
+}
+
+// New checks the settings.
+func New(cfg Config) (*Client, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.UserAgent == "" {
+		cfg.UserAgent = "longshore"
+	}
+	c := &Client{cfg: cfg, hosts: map[string]bool{}}
+	for _, s := range append([]string{"127.0.0.0/8", "::1/128"}, cfg.Insecure...) {
+		if p, err := netip.ParsePrefix(s); err == nil {
+			c.networks = append(c.networks, p)
+		} else {
+			c.hosts[s] = true
+		}
+	}
+	return c, nil
+}
+
+// endpoint is one way to reach a registry.
+type endpoint struct {
+	base   url.URL // scheme and host, and a mirror's path
+	verify bool
+	mirror bool
+}
+
+// Insecure tells whether a registry may be spoken to without verified TLS.
+func (c *Client) Insecure(ctx context.Context, host string) bool {
+	if c.hosts[host] {
+		return true
+	}
+	name, _, err := net.SplitHostPort(host)
+	if err != nil {
+		name = strings.Trim(host, "[]")
+	}
+	if c.hosts[name] || name == "localhost" {
+		return true
+	}
+	addrs := []netip.Addr{}
+	if a, err := netip.ParseAddr(name); err == nil {
+		addrs = append(addrs, a)
+	} else if len(c.networks) > 2 { // names are looked up only when networks beside loopback are configured
+		addrs, _ = net.DefaultResolver.LookupNetIP(ctx, "ip", name) //nolint:errcheck // unknown: not insecure
+	}
+	for _, a := range addrs {
+		for _, p := range c.networks {
+			if p.Contains(a.Unmap()) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// endpoints are the ways to reach a registry, best first.
+func (c *Client) endpoints(ctx context.Context, domain string, mirrors bool) []endpoint {
+	if domain == hubName || domain == "index.docker.io" || domain == hubHost {
+		var out []endpoint
+		for _, m := range c.cfg.Mirrors {
+			if u, err := url.Parse(strings.TrimSuffix(m, "/")); err == nil && mirrors {
+				out = append(out, endpoint{*u, !c.Insecure(ctx, u.Host), true})
+			}
+		}
+		return append(out, endpoint{url.URL{Scheme: "https", Host: hubHost}, true, false})
+	}
+	if c.Insecure(ctx, domain) {
+		return []endpoint{
+			{url.URL{Scheme: "https", Host: domain}, false, false}, {url.URL{Scheme: "http", Host: domain}, false, false},
+		}
+	}
+	return []endpoint{{url.URL{Scheme: "https", Host: domain}, true, false}}
+}
+
+// transport makes the connections for one endpoint.
+func (c *Client) transport(e endpoint) (*http.Transport, error) {
+	conf := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: !e.verify} //nolint:gosec // asked for by the user
+	if err := c.certificates(conf, e.base.Host); err != nil {
+		return nil, err
+	}
+	return &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		TLSHandshakeTimeout:   10 * time.Second,
+		ResponseHeaderTimeout: 2 * time.Minute,
+		ExpectContinueTimeout: time.Second,
+		MaxIdleConnsPerHost:   16,
+		IdleConnTimeout:       30 * time.Second,
+		TLSClientConfig:       conf,
+		ForceAttemptHTTP2:     true,
+	}, nil
+}
+
+// certificates reads docker's certificate directory of a host.
+func (c *Client) certificates(conf *tls.Config, host string) error {
+	if c.cfg.CertsDir == "" {
+		return nil
+	}
+	dir := filepath.Join(c.cfg.CertsDir, filepath.Base(host))
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read certificates: %w", err)
+	}
+	for _, e := range entries {
+		name := filepath.Join(dir, e.Name())
+		switch filepath.Ext(name) {
+		case ".crt":
+			if conf.RootCAs == nil {
+				if conf.RootCAs, err = x509.SystemCertPool(); err != nil {
+					return fmt.Errorf("unable to get system cert pool: %w", err)
+				}
+			}
+			pem, err := os.ReadFile(name)
+			if err != nil {
+				return fmt.Errorf("read certificate: %w", err)
+			}
+			conf.RootCAs.AppendCertsFromPEM(pem)
+		case ".cert":
+			key := strings.TrimSuffix(name, ".cert") + ".key"
+			cert, err := tls.LoadX509KeyPair(name, key)
+			if err != nil {
+				return fmt.Errorf("missing or broken key %s for client certificate %s: %w", filepath.Base(key), filepath.Base(name), err)
+			}
+			conf.Certificates = append(conf.Certificates, cert)
+		}
+	}
+	return nil
+}
+
+// Action is what a Repository is opened for; it decides the rights that are asked for.
+type Action string
+
+// The actions of the token protocol.
+const (
+	Pull Action = "pull"
+	Push Action = "pull,push"
+)
+
+// Repository is a repository on a registry, reached with somebody's credentials. Close it after use.
+type Repository struct {
+	*session
+	// Path is the repository's name on the registry: "library/busybox".
+	Path   string
+	action Action
+}
+
+// Repositories gives the ways to reach ref's repository, mirrors first for a pull. Each is to be tried until one works;
+// none has been contacted yet.
+func (c *Client) Repositories(ctx context.Context, ref reference.Named, auth *registry.AuthConfig, action Action) ([]*Repository, error) {
+	var out []*Repository
+	for _, e := range c.endpoints(ctx, reference.Domain(ref), action == Pull) {
+		tr, err := c.transport(e)
+		if err != nil {
+			return nil, err
+		}
+		creds := auth
+		if e.mirror {
+			creds = nil // never shown to others than the registry they belong to
+		}
+		path := reference.Path(ref)
+		s := &session{client: c, endpoint: e, http: &http.Client{Transport: tr}, transport: tr, auth: creds, tokens: map[string]token{}}
+		s.scope = "repository:" + path + ":" + string(action)
+		out = append(out, &Repository{session: s, Path: path, action: action})
+	}
+	return out, nil
+}
+
+// Repository connects to ref's repository: the first way that answers at all is taken.
+func (c *Client) Repository(ctx context.Context, ref reference.Named, auth *registry.AuthConfig, action Action) (*Repository, error) {
+	list, err := c.Repositories(ctx, ref, auth, action)
+	if err != nil {
+		return nil, err
+	}
+	var last error
+	for i, r := range list {
+		if last = r.Ping(ctx); last == nil {
+			for _, other := range append(list[:i:i], list[i+1:]...) {
+				other.Close()
+			}
+			return r, nil
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	for _, r := range list {
+		r.Close()
+	}
+	return nil, last
+}

@@ -23,6 +23,11 @@ func statusLine(id, status string) progressMessage {
 	return progressMessage{Status: status, ID: id, Progress: &jsonstream.Progress{}}
 }
 
+// statusOnly is a line without progress.
+func statusOnly(id, status string) jsonstream.Message {
+	return jsonstream.Message{Status: status, ID: id}
+}
+
 // serial makes an Emit safe for concurrent use and remembers its first error, after which it sends nothing.
 func serial(emit Emit) Emit {
 	var mu sync.Mutex

@@ -126,16 +126,23 @@ func (v *Saving) add(e *catalog.Entry, names []reference.Named, wanted []ocispec
 	return nil
 }
 
+// addVariants saves one variant as an image of its own, several as an index that lacks the others.
 func (v *Saving) addVariants(e *catalog.Entry, names []reference.Named, wanted []ocispec.Platform) error {
-	for _, p := range wanted {
-		best, err := e.Best(&p)
+	img := archive.Image{Target: e.Target, Blobs: maps.Clone(e.Own), Names: names}
+	for i, p := range wanted {
+		m, err := e.Best(&p)
 		if err != nil {
 			return err
 		}
-		img := archive.Image{Target: best.Desc, Blobs: maps.Clone(best.Blobs), Names: names}
-		img.Config, img.Layers = parts(best)
-		v.put(best.Desc.Digest, img)
+		if len(wanted) == 1 {
+			img.Target, img.Blobs = m.Desc, map[digest.Digest]int64{}
+		}
+		maps.Copy(img.Blobs, m.Blobs)
+		if i == 0 {
+			img.Config, img.Layers = parts(m)
+		}
 	}
+	v.put(img.Target.Digest, img)
 	return nil
 }
 

@@ -58,6 +58,7 @@ type Service struct {
 	names   sync.Mutex // serialises changes of names: transaction, then catalog
 	uses    uses
 	pulls   flights
+	blobs   keyedLock // one download per blob
 	pruning sync.Mutex
 }
 

@@ -1,0 +1,88 @@
+package registryclient
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	digest "github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"longshore/internal/core/fault"
+)
+
+// AllowMounts asks for the right to read other repositories of the registry, for mounts from them. Call it before the
+// first request.
+func (r *Repository) AllowMounts(paths ...string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range paths {
+		if sc := "repository:" + p + ":pull"; p != r.Path && !slices.Contains(r.extra, sc) {
+			r.extra = append(r.extra, sc)
+		}
+	}
+}
+
+// Upload stores a blob. from, when not empty, is a repository of the same registry to mount it from; mounted tells
+// that this worked and nothing was sent. open opens the blob's bytes; it is called again when a transfer is repeated.
+func (r *Repository) Upload(ctx context.Context, d ocispec.Descriptor, from string, open func() (io.ReadCloser, error)) (mounted bool, err error) {
+	address := r.url("/v2/" + r.Path + "/blobs/uploads/")
+	want := []int{http.StatusAccepted}
+	if from != "" && from != r.Path {
+		address += "?" + url.Values{"mount": {d.Digest.String()}, "from": {from}}.Encode()
+		want = append(want, http.StatusCreated)
+	}
+	resp, err := r.do(ctx, call{method: http.MethodPost, address: address}, want...)
+	if err != nil {
+		return false, err
+	}
+	drain(resp)
+	if resp.StatusCode == http.StatusCreated {
+		return true, nil
+	}
+	location, err := uploadLocation(resp, d.Digest)
+	if err != nil {
+		return false, err
+	}
+	c := call{method: http.MethodPut, address: location, header: http.Header{"Content-Type": {"application/octet-stream"}}, body: open, size: d.Size}
+	resp, err = r.do(ctx, c, http.StatusCreated, http.StatusNoContent)
+	if err != nil {
+		return false, err
+	}
+	drain(resp)
+	return false, nil
+}
+
+// uploadLocation is where the bytes go, completed with the digest.
+func uploadLocation(resp *http.Response, d digest.Digest) (string, error) {
+	u, err := resp.Location()
+	if err != nil {
+		return "", fault.Internal("registry did not return an upload location: %w", err)
+	}
+	q := u.Query()
+	q.Set("digest", d.String())
+	u.RawQuery = q.Encode()
+	return u.String(), nil
+}
+
+// PutManifest stores a manifest under a tag or its digest, byte for byte.
+func (r *Repository) PutManifest(ctx context.Context, tagOrDigest string, d ocispec.Descriptor, body []byte) error {
+	c := call{
+		method: http.MethodPut, address: r.path("manifests", tagOrDigest), header: http.Header{"Content-Type": {d.MediaType}},
+		size: int64(len(body)), body: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil },
+	}
+	resp, err := r.do(ctx, c, http.StatusCreated, http.StatusOK, http.StatusAccepted)
+	if err != nil {
+		return err
+	}
+	drain(resp)
+	if got := resp.Header.Get("Docker-Content-Digest"); got != "" && strings.HasPrefix(got, d.Digest.Algorithm().String()) && got != d.Digest.String() {
+		return fmt.Errorf("registry stored manifest %s as %s", d.Digest, got)
+	}
+	return nil
+}
