@@ -72,7 +72,7 @@ func (d *Driver) Ensure(c Config) (int, error) {
 
 func (d *Driver) create(c Config) (netlink.Link, error) {
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU, attrs.Alias = c.Name, c.MTU, c.Alias
+	attrs.Name, attrs.MTU = c.Name, c.MTU
 	if c.IPv4.IsValid() {
 		// An own address keeps the bridge from taking over whichever is the lowest of its ports'.
 		attrs.HardwareAddr = MAC(c.IPv4.Addr())
@@ -81,7 +81,11 @@ func (d *Driver) create(c Config) (netlink.Link, error) {
 	if err := d.nl.LinkAdd(br); err != nil && !errors.Is(err, unix.EEXIST) {
 		return nil, err
 	}
-	return d.nl.LinkByName(c.Name)
+	link, err := d.nl.LinkByName(c.Name)
+	if err == nil && c.Alias != "" {
+		err = d.nl.LinkSetAlias(link, c.Alias)
+	}
+	return link, err
 }
 
 func (d *Driver) address(link netlink.Link, c Config) error {

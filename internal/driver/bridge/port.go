@@ -50,6 +50,11 @@ func (d *Driver) Plug(in Inside, p Plug) error {
 	if err := d.nl.LinkAdd(veth); err != nil {
 		return fmt.Errorf("veth pair %s: %w", p.Host, err)
 	}
+	// Where br_netfilter shows bridged packets to the firewall, a container that reaches itself through a published port
+	// is answered by the port that it came from.
+	if err := d.nl.LinkSetHairpin(veth, true); err != nil {
+		return fmt.Errorf("hairpin mode of %s: %w", p.Host, err)
+	}
 	if p.Isolated {
 		if err := d.nl.LinkSetIsolated(veth, true); err != nil {
 			return fmt.Errorf("isolate %s: %w", p.Host, err)

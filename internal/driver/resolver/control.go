@@ -24,6 +24,7 @@ type request struct {
 
 type response struct {
 	Protocol int              `json:",omitempty"`
+	PID      int              `json:",omitempty"`
 	Error    string           `json:",omitempty"`
 	Ports    map[string]Ports `json:",omitempty"`
 }
@@ -97,7 +98,7 @@ func (s *server) control(ctx context.Context, exit func(), conn net.Conn) {
 }
 
 func (s *server) do(ctx context.Context, r request) response {
-	out := response{Protocol: protocol}
+	out := response{Protocol: protocol, PID: os.Getpid()}
 	switch {
 	case r.Op == "put" && r.Sandbox != nil:
 		ports, err := s.put(ctx, *r.Sandbox)

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"longshore/internal/core/state"
+	"longshore/internal/driver/netns"
 	"longshore/internal/driver/resolver"
 )
 
@@ -231,3 +232,6 @@ func sh(t testing.TB, ns, command string) string {
 	}
 	return string(out)
 }
+
+// leftNamespaces lists the namespaces that exist, prepared ones included.
+func (s *Service) leftNamespaces() ([]string, error) { return netns.List(s.netnsDir()) }
