@@ -91,7 +91,7 @@ type (
 		Action events.Action
 		Attrs  map[string]string
 	}
-	// Release gives back what the run held: names, ports, mounts, run directory.
+	// Release gives back what the run held: names, ports, mounts, run directory. Destroy includes it.
 	Release struct{}
 	// Schedule asks for RestartDue after the delay.
 	Schedule struct{ After time.Duration }
@@ -201,11 +201,10 @@ func startFailed(spec Spec, s State, in StartFailed) (State, []Effect, error) {
 	}
 	s.PID, s.ExitCode, s.Error = 0, in.Code, in.Error
 	s.Exits++
-	effects := []Effect{Release{}}
 	if spec.AutoRemove {
-		effects = append(effects, Destroy{})
+		return s, []Effect{Destroy{}}, nil
 	}
-	return s, effects, nil
+	return s, []Effect{Release{}}, nil
 }
 
 func ended(spec Spec, s State, in Ended) (State, []Effect, error) {
@@ -216,7 +215,7 @@ func ended(spec Spec, s State, in Ended) (State, []Effect, error) {
 	s.PID, s.ExitCode, s.OOMKilled, s.Error = 0, in.Code, in.OOMKilled, in.Error
 	s.FinishedAt, s.Before = in.At, ""
 	s.Exits++
-	effects := []Effect{Release{}}
+	var effects []Effect
 	if spec.Health {
 		effects = append(effects, StopProbe{})
 		s.Health = unchecked(s.Health)
@@ -235,13 +234,13 @@ func ended(spec Spec, s State, in Ended) (State, []Effect, error) {
 		s.Phase = Restarting
 		s.RestartCount++
 		s.Backoff = NextBackoff(s.Backoff, ran)
-		return s, append(effects, Schedule{After: s.Backoff}), nil
+		return s, append(effects, Release{}, Schedule{After: s.Backoff}), nil
 	}
 	s.Phase = Exited
 	if spec.AutoRemove && !keep && !in.Shutdown {
-		effects = append(effects, Destroy{})
+		return s, append(effects, Destroy{}), nil
 	}
-	return s, effects, nil
+	return s, append(effects, Release{}), nil
 }
 
 func stopping(s State, in Stopping) (State, []Effect, error) {

@@ -120,13 +120,11 @@ func (s *Service) launch(actor context.Context, h *handle) error {
 	rec := h.record()
 	err := s.bringUp(ctx, h, rec)
 	if err == nil {
-		l := h.clients.live()
+		l, _ := h.process()
 		h.tasks.Go(func() { s.watch(actor, h, l) })
 		return s.apply(ctx, h, core.Started{PID: l.PID(), At: s.deps.Now()})
 	}
-	for _, a := range h.clients.dismiss() {
-		a.fail()
-	}
+	h.room.Dismiss()
 	code := exitCodeOf(err)
 	s.log.Debug("start failed", "container", h.id, "code", code, "error", err)
 	if serr := s.apply(ctx, h, core.StartFailed{Code: code, Error: err.Error(), At: s.deps.Now()}); serr != nil {
@@ -153,11 +151,9 @@ func (s *Service) bringUp(ctx context.Context, h *handle, rec *core.Record) erro
 	if err := s.save(ctx, &next, state.Volatile); err != nil {
 		return err
 	}
-	for _, a := range h.clients.begin(l) {
-		a.open(ctx, l)
-	}
+	h.room.Begin(ctx, l)
 	if err := up.Process.Start(ctx); err != nil {
-		h.clients.end()
+		h.room.End()
 		return err
 	}
 	return nil
@@ -200,7 +196,7 @@ func (s *Service) watch(ctx context.Context, h *handle, l *live) {
 func (s *Service) ended(ctx context.Context, h *handle, exit runtime.Exit) {
 	ctx = context.WithoutCancel(ctx)
 	s.launcher.Free(ctx, h.record())
-	h.clients.end()
+	h.room.End()
 	in := core.Ended{Code: exit.Code, OOMKilled: exit.OOMKilled, Error: exit.Error, At: exit.At, Shutdown: s.isDown()}
 	if err := s.apply(ctx, h, in); err != nil && !errors.Is(err, fault.ErrNotModified) {
 		s.log.Error("record end of run", "container", h.id, "error", err)

@@ -3,14 +3,12 @@ package containers
 import (
 	"context"
 	"io"
-	"sync"
 	"time"
 
 	"github.com/moby/moby/api/types/events"
 
 	core "longshore/internal/core/container"
 	"longshore/internal/core/fault"
-	"longshore/internal/core/logs"
 	"longshore/internal/core/runtime"
 	"longshore/internal/service/engine/containers/streams"
 )
@@ -30,20 +28,9 @@ type Attachment struct {
 	h    *handle
 	req  AttachRequest
 	keys []byte
-	wait *attachment
+	seat *streams.Seat
 	at   time.Time
 	tty  bool
-}
-
-// attachment waits for the process of a container.
-type attachment struct {
-	opts  runtime.AttachOptions
-	ready chan struct{}
-	once  sync.Once
-	mu    sync.Mutex
-	left  bool
-	s     runtime.Stream
-	err   error
 }
 
 // Attach takes a place at the stdio. ctx ends the place if Serve is never called.
@@ -67,15 +54,11 @@ func (s *Service) Attach(ctx context.Context, ref string, req AttachRequest) (*A
 	if !req.Stream {
 		return a, nil
 	}
-	a.wait = &attachment{
-		opts:  runtime.AttachOptions{Stdin: req.Stdin && rec.Config.OpenStdin, Stdout: req.Stdout, Stderr: req.Stderr},
-		ready: make(chan struct{}),
-	}
-	if l := h.clients.wait(a.wait); l != nil {
-		a.wait.open(ctx, l)
-		if a.wait.err != nil {
-			return nil, a.wait.err
-		}
+	a.seat, err = h.room.Sit(ctx, runtime.AttachOptions{
+		Stdin: req.Stdin && rec.Config.OpenStdin, Stdout: req.Stdout, Stderr: req.Stderr,
+	})
+	if err != nil {
+		return nil, err
 	}
 	context.AfterFunc(ctx, a.Close)
 	s.event(ctx, h, events.ActionAttach, nil)
@@ -87,15 +70,15 @@ func (a *Attachment) TTY() bool { return a.tty }
 
 // Close gives the place up.
 func (a *Attachment) Close() {
-	if a.wait == nil {
-		return
+	if a.seat != nil {
+		a.seat.Leave()
 	}
-	a.h.clients.leave(a.wait)
-	a.wait.leave()
 }
 
 // Serve copies between the client and the container until either ends.
-func (a *Attachment) Serve(ctx context.Context, conn streams.Conn) error { return a.serve(ctx, conn, false) }
+func (a *Attachment) Serve(ctx context.Context, conn streams.Conn) error {
+	return a.serve(ctx, conn, false)
+}
 
 // ServeUnframed is Serve with both output streams as plain bytes, also without a terminal.
 func (a *Attachment) ServeUnframed(ctx context.Context, conn streams.Conn) error {
@@ -109,23 +92,23 @@ func (a *Attachment) serve(ctx context.Context, conn streams.Conn, unframe bool)
 			return err
 		}
 	}
-	if a.wait == nil {
+	if a.seat == nil {
 		return conn.CloseWrite()
 	}
 	select {
-	case <-a.wait.ready:
+	case <-a.seat.Ready():
 	case <-a.h.gone:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if a.wait.err != nil || a.wait.s == nil {
-		return a.wait.err
+	stream, err := a.seat.Stream()
+	if err != nil || stream == nil {
+		return err
 	}
-	rec := a.h.record()
-	detached := streams.Proxy(ctx, conn, a.wait.s, streams.Options{
-		Stdin: a.wait.opts.Stdin, Output: a.req.Stdout || a.req.Stderr, TTY: a.tty, Unframe: unframe,
-		CloseStdin: rec.Config.StdinOnce, Keys: a.keys,
+	detached := streams.Proxy(ctx, conn, stream, streams.Options{
+		Stdin: a.seat.Options().Stdin, Output: a.req.Stdout || a.req.Stderr, TTY: a.tty, Unframe: unframe,
+		CloseStdin: a.h.record().Config.StdinOnce, Keys: a.keys,
 	})
 	if detached {
 		a.s.event(ctx, a.h, events.ActionDetach, nil)
@@ -135,37 +118,11 @@ func (a *Attachment) serve(ctx context.Context, conn streams.Conn, unframe bool)
 
 func (a *Attachment) replay(ctx context.Context, w io.Writer, unframe bool) error {
 	lw := &streams.LogWriter{W: w, Raw: a.tty || unframe}
-	o := logs.ReadOptions{Tail: -1, Stdout: a.req.Stdout, Stderr: a.req.Stderr}
-	if a.wait != nil {
+	o := streams.Selection{Tail: -1, Stdout: a.req.Stdout, Stderr: a.req.Stderr}
+	if a.seat != nil {
 		o.Until = a.at // what came later comes by the stream
 	}
 	return a.s.deps.Logs.Read(ctx, a.s.launcher.LogSource(a.h.record()), o, lw.Write)
-}
-
-// open gives a waiting client its stream.
-func (a *attachment) open(ctx context.Context, l *live) {
-	s, err := l.Attach(context.WithoutCancel(ctx), a.opts)
-	a.mu.Lock()
-	if a.left && s != nil {
-		_ = s.Close()
-		s = nil
-	}
-	a.s, a.err = s, err
-	a.mu.Unlock()
-	a.once.Do(func() { close(a.ready) })
-}
-
-// fail tells a waiting client that nothing will come.
-func (a *attachment) fail() { a.once.Do(func() { close(a.ready) }) }
-
-// leave closes the stream, also one that is still to be opened.
-func (a *attachment) leave() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.left = true
-	if a.s != nil {
-		_ = a.s.Close()
-	}
 }
 
 // LogsRequest selects log lines.
@@ -206,7 +163,7 @@ func (l *LogStream) TTY() bool { return l.tty }
 func (l *LogStream) Send(ctx context.Context, w io.Writer) error {
 	rec := l.h.record()
 	lw := &streams.LogWriter{W: w, Raw: l.tty, Timestamps: l.req.Timestamps, Details: l.req.Details}
-	o := logs.ReadOptions{Since: l.req.Since, Until: l.req.Until, Tail: l.req.Tail, Stdout: l.req.Stdout, Stderr: l.req.Stderr}
+	o := streams.Selection{Since: l.req.Since, Until: l.req.Until, Tail: l.req.Tail, Stdout: l.req.Stdout, Stderr: l.req.Stderr}
 	if l.req.Follow && rec.State.Active() {
 		ctx, cancel := context.WithCancel(ctx)
 		done := make(chan struct{})

@@ -10,6 +10,7 @@ import (
 	"longshore/internal/core/fault"
 	"longshore/internal/core/state"
 	"longshore/internal/service/engine/containers/launch"
+	"longshore/internal/service/engine/containers/request"
 )
 
 // ConnectContainer joins a container to a network, live when it runs; net must be the network's name.
@@ -22,7 +23,7 @@ func (s *Service) ConnectContainer(ctx context.Context, net, ref string, e *netw
 		e = &network.EndpointSettings{}
 	}
 	return h.do(ctx, func(ctx context.Context) error {
-		return s.connect(context.WithoutCancel(ctx), h, net, blank(e))
+		return s.connect(context.WithoutCancel(ctx), h, net, request.Blank(e))
 	})
 }
 
@@ -45,12 +46,12 @@ func (s *Service) connect(ctx context.Context, h *handle, net string, e *network
 	if !rec.State.Live() {
 		probe := *rec
 		probe.Networks = map[string]*network.EndpointSettings{net: e}
-		if err := s.networks.Validate(ctx, launch.SandboxRequest(&probe)); err != nil {
+		if err := s.deps.Launch.Networks.Validate(ctx, launch.SandboxRequest(&probe)); err != nil {
 			return err
 		}
 		return s.change(ctx, h, state.Durable, func(r *core.Record) { r.Networks = asked })
 	}
-	sb, err := s.networks.Connect(ctx, h.id, net, e)
+	sb, err := s.deps.Launch.Networks.Connect(ctx, h.id, net, e)
 	if err != nil {
 		return err
 	}
@@ -85,7 +86,7 @@ func (s *Service) disconnect(ctx context.Context, h *handle, net string, force b
 	if !rec.State.Live() {
 		return s.change(ctx, h, state.Durable, func(r *core.Record) { r.Networks = asked })
 	}
-	sb, err := s.networks.Disconnect(ctx, h.id, net, force)
+	sb, err := s.deps.Launch.Networks.Disconnect(ctx, h.id, net, force)
 	if err != nil {
 		return err
 	}

@@ -80,7 +80,7 @@ func (s *Service) create(ctx context.Context, rec *core.Record, r CreateRequest)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.networks.Validate(ctx, launch.SandboxRequest(rec)); err != nil {
+	if err := s.deps.Launch.Networks.Validate(ctx, launch.SandboxRequest(rec)); err != nil {
 		return nil, err
 	}
 	if err := s.build(ctx, rec, img); err != nil {
@@ -89,7 +89,7 @@ func (s *Service) create(ctx context.Context, rec *core.Record, r CreateRequest)
 	}
 	h := newHandle(rec)
 	s.index.Add(rec.ID, h)
-	s.births.add(h)
+	s.births.Add(h)
 	s.event(ctx, h, events.ActionCreate, nil)
 	return warnings, nil
 }

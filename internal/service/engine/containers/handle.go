@@ -11,6 +11,8 @@ import (
 	core "longshore/internal/core/container"
 	"longshore/internal/core/fault"
 	"longshore/internal/core/runtime"
+	"longshore/internal/service/engine/containers/notice"
+	"longshore/internal/service/engine/containers/streams"
 )
 
 // handle is a live container. Everything below "owned" is touched by its actor only; the rest is safe for anyone.
@@ -20,8 +22,8 @@ type handle struct {
 	mail chan func(ctx context.Context)
 	// gone is closed when the record has been deleted.
 	gone    chan struct{}
-	changes broadcast
-	clients clients
+	changes *notice.Board
+	room    streams.Room
 	roots   rootUsers
 	execs   sync.Map // of running execs: ID -> *execution
 
@@ -40,8 +42,7 @@ type live struct {
 }
 
 func newHandle(rec *core.Record) *handle {
-	h := &handle{id: rec.ID, mail: make(chan func(context.Context)), gone: make(chan struct{})}
-	h.changes.ch = make(chan struct{})
+	h := &handle{id: rec.ID, mail: make(chan func(context.Context)), gone: make(chan struct{}), changes: notice.NewBoard()}
 	h.snap.Store(rec)
 	return h
 }
@@ -52,12 +53,12 @@ func (h *handle) record() *core.Record { return h.snap.Load() }
 // publish makes a new snapshot visible and wakes those who wait for one.
 func (h *handle) publish(rec *core.Record) {
 	h.snap.Store(rec)
-	h.changes.wake()
+	h.changes.Post()
 }
 
 // process is the running process, or a conflict in docker's words.
 func (h *handle) process() (*live, error) {
-	if l := h.clients.live(); l != nil {
+	if l, ok := h.room.Process().(*live); ok {
 		return l, nil
 	}
 	return nil, fault.Conflict("container %s is not running", h.id)
@@ -92,7 +93,7 @@ func (h *handle) post(ctx context.Context, f func(ctx context.Context)) error {
 // await blocks until ok accepts a snapshot, the container is gone (gone is true) or ctx is done.
 func (h *handle) await(ctx context.Context, ok func(*core.Record) bool) (rec *core.Record, gone bool, err error) {
 	for {
-		changed := h.changes.next()
+		changed := h.changes.Next()
 		rec = h.record()
 		if ok(rec) {
 			return rec, false, nil
@@ -138,88 +139,9 @@ func (s *Service) own(ctx context.Context, h *handle) {
 	}
 }
 
-// broadcast wakes all who wait for the next change.
-type broadcast struct {
-	mu sync.Mutex
-	ch chan struct{}
-}
-
-func (b *broadcast) next() <-chan struct{} {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.ch
-}
-
-func (b *broadcast) wake() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	close(b.ch)
-	b.ch = make(chan struct{})
-}
-
 // rootUsers counts who uses the mounted root filesystem. mu is held while it is mounted or unmounted.
 type rootUsers struct {
 	mu  sync.Mutex
 	n   int  // besides the run
 	run bool // a run has it, from before its launch until it has been taken down
-}
-
-// clients joins attach clients with the process: those who come before it wait here.
-type clients struct {
-	mu      sync.Mutex
-	now     *live
-	waiting []*attachment
-}
-
-func (c *clients) live() *live {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-// begin sets the process and takes those who wait for it.
-func (c *clients) begin(l *live) []*attachment {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	list := c.waiting
-	c.now, c.waiting = l, nil
-	return list
-}
-
-// end forgets the process; who waits by then goes on waiting.
-func (c *clients) end() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = nil
-}
-
-// wait adds a client unless there is a process already, which it answers then.
-func (c *clients) wait(a *attachment) *live {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.now == nil {
-		c.waiting = append(c.waiting, a)
-	}
-	return c.now
-}
-
-// leave removes a waiting client.
-func (c *clients) leave(a *attachment) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for i, w := range c.waiting {
-		if w == a {
-			c.waiting = append(c.waiting[:i], c.waiting[i+1:]...)
-			return
-		}
-	}
-}
-
-// dismiss takes all waiting clients: nothing will come for them.
-func (c *clients) dismiss() []*attachment {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	list := c.waiting
-	c.waiting = nil
-	return list
 }

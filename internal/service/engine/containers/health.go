@@ -2,16 +2,15 @@ package containers
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
 
 	core "longshore/internal/core/container"
 	"longshore/internal/core/runtime"
+	"longshore/internal/service/engine/containers/streams"
 )
 
 // maxProbeOutput is how much of a probe's output is kept, in bytes.
@@ -87,7 +86,7 @@ func (s *Service) runProbe(ctx context.Context, h *handle, rec *core.Record, tim
 	limit, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	text := make(chan string, 1)
-	go func() { text <- readOutput(p.Stream()) }()
+	go func() { text <- streams.Text(p.Stream(), maxProbeOutput) }()
 	exit, err := p.Wait(limit)
 	if err != nil {
 		killExec(ctx, p)
@@ -117,31 +116,4 @@ func probeCommand(cfg *container.Config) []string {
 		shell = []string{"/bin/sh", "-c"}
 	}
 	return append(append([]string(nil), shell...), test[1])
-}
-
-// readOutput reads framed output to its end and keeps the first part.
-func readOutput(r io.Reader) string {
-	var kept []byte
-	var head [8]byte
-	for {
-		if _, err := io.ReadFull(r, head[:]); err != nil {
-			break
-		}
-		n := int64(binary.BigEndian.Uint32(head[4:]))
-		room := int64(maxProbeOutput - len(kept))
-		part, err := io.ReadAll(io.LimitReader(r, min(n, room)))
-		kept = append(kept, part...)
-		if err != nil {
-			break
-		}
-		if rest := n - int64(len(part)); rest > 0 {
-			if _, err := io.CopyN(io.Discard, r, rest); err != nil {
-				break
-			}
-		}
-	}
-	if len(kept) == maxProbeOutput {
-		return string(kept) + "\n[output truncated]"
-	}
-	return string(kept)
 }

@@ -14,6 +14,7 @@ import (
 	core "longshore/internal/core/container"
 	"longshore/internal/core/fault"
 	"longshore/internal/core/state"
+	"longshore/internal/service/engine/containers/request"
 )
 
 // RemoveOptions say how far a removal goes.
@@ -139,9 +140,7 @@ func (s *Service) destroy(ctx context.Context, h *handle, withVolumes bool) erro
 	s.index.Remove(rec.ID, rec.Name)
 	s.execs.forget(rec.ID)
 	s.emit(ctx, rec, events.ActionDestroy, nil)
-	for _, a := range h.clients.dismiss() {
-		a.fail()
-	}
+	h.room.Dismiss()
 	h.over = true
 	close(h.gone)
 	s.takeDown(ctx, h, rec)
@@ -190,7 +189,7 @@ func (s *Service) Rename(ctx context.Context, ref, newName string) error {
 			return err
 		}
 		s.index.Release(old, h.id)
-		if err := s.networks.Rename(ctx, h.id, name); err != nil {
+		if err := s.deps.Launch.Networks.Rename(ctx, h.id, name); err != nil {
 			s.log.Warn("rename in networks", "container", h.id, "error", err)
 		}
 		s.event(ctx, h, events.ActionRename, map[string]string{"oldName": "/" + old})
@@ -231,7 +230,7 @@ func (s *Service) update(ctx context.Context, h *handle, u *container.UpdateConf
 		return refuse(fault.Conflict("container is marked for removal and cannot be \"update\""))
 	}
 	hc := *rec.HostConfig
-	if err := mergeResources(&hc.Resources, &u.Resources); err != nil {
+	if err := request.MergeResources(&hc.Resources, &u.Resources); err != nil {
 		return refuse(err)
 	}
 	if u.RestartPolicy.Name != "" {

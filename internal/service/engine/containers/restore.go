@@ -32,12 +32,12 @@ func (s *Service) Restore(ctx context.Context) error {
 			running = append(running, h.id)
 		}
 	}
-	if err := s.networks.Restore(ctx, running); err != nil {
+	if err := s.deps.Launch.Networks.Restore(ctx, running); err != nil {
 		return fmt.Errorf("restore networks: %w", err)
 	}
 	for i, h := range handles {
 		s.resume(ctx, h, found[i])
-		s.births.add(h)
+		s.births.Add(h)
 	}
 	return s.sweep(ctx)
 }
@@ -133,7 +133,7 @@ func (s *Service) later(h *handle, f func(ctx context.Context)) {
 func (s *Service) adopt(ctx context.Context, h *handle, p runtime.Process) {
 	s.holdRoot(h)
 	l := &live{Process: p}
-	h.clients.begin(l)
+	h.room.Begin(ctx, l)
 	rec := h.record()
 	if rec.State.Phase == core.Starting {
 		next := *rec

@@ -20,14 +20,13 @@ import (
 	"github.com/moby/moby/api/types/events"
 
 	core "longshore/internal/core/container"
-	"longshore/internal/core/event"
 	"longshore/internal/core/image"
-	"longshore/internal/core/logs"
-	"longshore/internal/core/network"
 	"longshore/internal/core/state"
 	"longshore/internal/service/engine/containers/launch"
 	"longshore/internal/service/engine/containers/mounts"
 	"longshore/internal/service/engine/containers/names"
+	"longshore/internal/service/engine/containers/notice"
+	"longshore/internal/service/engine/containers/streams"
 )
 
 // Config are the daemon's settings for containers.
@@ -65,13 +64,18 @@ type Validator interface {
 	ValidateUpdate(r *container.Resources) (warnings []string, err error)
 }
 
+// Publisher takes events: core/event.Publisher.
+type Publisher interface {
+	Publish(ctx context.Context, m events.Message)
+}
+
 // Deps are what containers are made of.
 type Deps struct {
 	Launch    launch.Deps
 	Images    image.Images
-	Events    event.Publisher
+	Events    Publisher
 	Store     state.Store
-	Logs      logs.Reader
+	Logs      streams.LogReader
 	Disk      Disk
 	Files     mounts.Files
 	Processes Processes
@@ -88,10 +92,9 @@ type Service struct {
 	log      *slog.Logger
 	launcher *launch.Launcher
 	mounts   *mounts.Resolver
-	networks network.Sandboxes
 	index    *names.Index[*handle]
 	execs    execTable
-	births   births
+	births   *notice.Queue[*handle]
 	closing  sync.Once
 	down     chan struct{} // closed when the daemon goes down
 }
@@ -112,7 +115,7 @@ func New(cfg Config, deps Deps) *Service {
 	}
 	return &Service{
 		cfg: cfg, deps: deps, log: deps.Log, launcher: launch.New(cfg.Config, deps.Launch), mounts: deps.Launch.Mounts,
-		networks: deps.Launch.Networks, index: names.NewIndex[*handle](), births: births{wake: make(chan struct{}, 1)},
+		index: names.NewIndex[*handle](), births: notice.NewQueue[*handle](),
 		down: make(chan struct{}),
 	}
 }
@@ -124,42 +127,17 @@ func (s *Service) Run(ctx context.Context) error {
 	sweep := time.NewTicker(time.Minute)
 	defer sweep.Stop()
 	for {
-		for _, h := range s.births.take() {
+		for _, h := range s.births.Take() {
 			wg.Go(func() { s.own(ctx, h) })
 		}
 		select {
-		case <-s.births.wake:
+		case <-s.births.More():
 		case <-sweep.C:
 			s.execs.sweep(s.deps.Now())
 		case <-ctx.Done():
 			return nil
 		}
 	}
-}
-
-// births hands new containers to Run without ever blocking.
-type births struct {
-	mu   sync.Mutex
-	list []*handle
-	wake chan struct{}
-}
-
-func (b *births) add(h *handle) {
-	b.mu.Lock()
-	b.list = append(b.list, h)
-	b.mu.Unlock()
-	select {
-	case b.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (b *births) take() []*handle {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	list := b.list
-	b.list = nil
-	return list
 }
 
 // find looks a container up by ID, name or prefix.
@@ -173,6 +151,16 @@ func (s *Service) Lookup(ref string) (id, name string, err error) {
 	}
 	rec := h.record()
 	return rec.ID, rec.Name, nil
+}
+
+// ImageUse tells which image reference a container was made from and whether it runs.
+func (s *Service) ImageUse(id string) (ref string, running, ok bool) {
+	h, ok := s.index.Get(id)
+	if !ok {
+		return "", false, false
+	}
+	rec := h.record()
+	return rec.Config.Image, rec.State.Active(), true
 }
 
 // Counts tells how many containers run, are paused and are neither.

@@ -64,3 +64,30 @@ func Frame(text []byte) []byte {
 	binary.BigEndian.PutUint32(b[4:], uint32(len(text)))
 	return append(b, text...)
 }
+
+// Text reads framed output to its end and keeps the first limit bytes of its payload.
+func Text(r io.Reader, limit int) string {
+	var kept []byte
+	var head [8]byte
+	for {
+		if _, err := io.ReadFull(r, head[:]); err != nil {
+			break
+		}
+		n := int64(binary.BigEndian.Uint32(head[4:]))
+		room := int64(limit - len(kept))
+		part, err := io.ReadAll(io.LimitReader(r, min(n, room)))
+		kept = append(kept, part...)
+		if err != nil {
+			break
+		}
+		if rest := n - int64(len(part)); rest > 0 {
+			if _, err := io.CopyN(io.Discard, r, rest); err != nil {
+				break
+			}
+		}
+	}
+	if len(kept) == limit {
+		return string(kept) + "\n[output truncated]"
+	}
+	return string(kept)
+}

@@ -1,4 +1,4 @@
-package containers
+package request
 
 import (
 	"github.com/moby/moby/api/types/container"
@@ -6,8 +6,8 @@ import (
 	"longshore/internal/core/fault"
 )
 
-// mergeResources lays the limits that an update names over those that a container has; zero values change nothing.
-func mergeResources(have, u *container.Resources) error {
+// MergeResources lays the limits that an update names over those that a container has; zero values change nothing.
+func MergeResources(have, u *container.Resources) error {
 	setIf(&have.BlkioWeight, u.BlkioWeight)
 	setIf(&have.CPUShares, u.CPUShares)
 	if u.NanoCPUs > 0 {
@@ -47,5 +47,21 @@ func setIf[T comparable](dst *T, v T) {
 	var zero T
 	if v != zero {
 		*dst = v
+	}
+}
+
+// SettleResources fills in the limits that follow from others.
+func SettleResources(hc *container.HostConfig) {
+	if hc.Memory > 0 && hc.MemorySwap == 0 {
+		hc.MemorySwap = 2 * hc.Memory
+	}
+	if hc.CPUShares < 0 {
+		hc.CPUShares = 2
+	}
+	if hc.MemorySwappiness != nil && *hc.MemorySwappiness == -1 {
+		hc.MemorySwappiness = nil
+	}
+	if hc.PidsLimit != nil && *hc.PidsLimit <= 0 {
+		hc.PidsLimit = nil
 	}
 }
