@@ -24,6 +24,8 @@ import (
 // is to be committed, and lets it go on.
 type CommitSource interface {
 	CommitSource(ctx context.Context, ref string, pause bool, f func(image.CommitOptions) error) error
+	// Committed tells about the container's part of a commit; imageRef may be empty.
+	Committed(ctx context.Context, ref, comment, imageID, imageRef string)
 }
 
 // CommitRequest is what a client asks of a commit.
@@ -63,7 +65,15 @@ func (s *Service) CommitContainer(ctx context.Context, src CommitSource, req Com
 		id, err = s.Commit(ctx, o)
 		return err
 	})
-	return id, err
+	if err != nil {
+		return "", err
+	}
+	name := ""
+	if ref != nil {
+		name = reference.FamiliarString(ref)
+	}
+	src.Committed(ctx, req.Container, req.Comment, id.String(), name)
+	return id, nil
 }
 
 func clone(c *container.Config) *container.Config {
