@@ -46,7 +46,7 @@ func (s *Server) writeError(x *exchange, err error) {
 	case http.StatusTooManyRequests:
 		x.header("Retry-After", "1")
 	case http.StatusInternalServerError:
-		s.log.Error("request failed", "method", x.r.Method, "path", x.r.URL.Path, "error", err)
+		s.log.Error("request failed", "method", x.r.Method, "path", x.r.URL.Path, "error", cause(err))
 	}
 	body, jsonErr := json.Marshal(errorBody{[]errorEntry{entry}})
 	if jsonErr != nil {
@@ -84,6 +84,15 @@ func describe(err error) (int, errorEntry) {
 		return status, errorEntry{Code: distribution.CodeUnknown, Message: "internal error"}
 	}
 	return status, errorEntry{Code: codeOf(status), Message: err.Error()}
+}
+
+// cause is what the log is told where the client is told nothing.
+func cause(err error) error {
+	var e *distribution.Error
+	if errors.As(err, &e) && e.Class != nil {
+		return e.Class
+	}
+	return err
 }
 
 // brokenBody says that reading the request failed, which is the client's doing.

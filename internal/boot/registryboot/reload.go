@@ -1,0 +1,82 @@
+package registryboot
+
+import (
+	"context"
+	"reflect"
+	"time"
+
+	"longshore/internal/boot/registryconfig"
+)
+
+// watchEvery is how often files are looked at.
+const watchEvery = time.Second
+
+// watch reads the configuration and the certificates again when their files change. A configuration that is wrong is told
+// and leaves the old one in force.
+func (r *Registry) watch(ctx context.Context) error {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	seen := stampOf(r.options.ConfigPath)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if r.certs != nil {
+			if changed, err := r.certs.refresh(); err != nil {
+				r.log.Warn("certificates are not reloaded", "error", err)
+			} else if changed {
+				r.log.Info("certificates are reloaded")
+			}
+		}
+		if now := stampOf(r.options.ConfigPath); now != seen && r.options.ConfigPath != "" {
+			seen = now
+			r.reload()
+		}
+	}
+}
+
+// reload puts in force what may change while the registry runs: accounts and access control, limits, origins, realm, the
+// log level, collection and retention. The rest waits for a restart, and that is said.
+func (r *Registry) reload() {
+	cfg, warnings, err := registryconfig.Load(r.options.ConfigPath)
+	if err != nil {
+		r.log.Error("configuration is not reloaded", "error", err)
+		return
+	}
+	for _, w := range warnings {
+		r.log.Warn("configuration", "remark", w.String())
+	}
+	if err := r.auth.Reload(authConfig(cfg.HTTP)); err != nil {
+		r.log.Error("configuration is not reloaded", "error", err)
+		return
+	}
+	r.logs.level.Set(level(cfg.Log.Level))
+	r.api.Reload(r.apiOptions(cfg))
+	for _, key := range fixed(r.cfg, cfg) {
+		r.log.Warn("configuration", "remark", key+": takes a restart")
+	}
+	r.cfg = cfg
+	r.log.Info("configuration is reloaded")
+}
+
+// fixed lists the keys that differ and that only a restart puts in force.
+func fixed(old, now *registryconfig.Config) []string {
+	var out []string
+	differ := func(key string, a, b any) {
+		if !reflect.DeepEqual(a, b) {
+			out = append(out, key)
+		}
+	}
+	differ("storage", old.Storage, now.Storage)
+	differ("http.address", old.HTTP.Address, now.HTTP.Address)
+	differ("http.port", old.HTTP.Port, now.HTTP.Port)
+	differ("http.tls", old.HTTP.TLS, now.HTTP.TLS)
+	differ("http.readTimeout", old.HTTP.ReadTimeout, now.HTTP.ReadTimeout)
+	differ("http.writeTimeout", old.HTTP.WriteTimeout, now.HTTP.WriteTimeout)
+	differ("log.output", old.Log.Output, now.Log.Output)
+	differ("log.audit", old.Log.Audit, now.Log.Audit)
+	differ("extensions.metrics.enable", old.MetricsPath() == "", now.MetricsPath() == "")
+	return out
+}

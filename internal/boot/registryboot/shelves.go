@@ -1,0 +1,140 @@
+package registryboot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"longshore/internal/boot/registryconfig"
+	"longshore/internal/core/blob"
+	"longshore/internal/core/credential"
+	"longshore/internal/core/registryindex"
+	"longshore/internal/driver/blobdisk"
+	"longshore/internal/driver/rootlock"
+	"longshore/internal/driver/sqlauth"
+	"longshore/internal/driver/sqlmeta"
+	"longshore/internal/service/registry"
+)
+
+// shelves are the stores, the index and the accounts of a configuration.
+type shelves struct {
+	blobs      blob.Store
+	placements []registry.Placement
+	index      registryindex.Index
+	accounts   credential.Store
+	// shared says that other processes may use the same index.
+	shared  bool
+	closers []io.Closer // closed last first
+}
+
+// ours is the folder below storage.rootDirectory.
+const ours = "_longshore"
+
+// use says how the storage is opened.
+type use int
+
+const (
+	// exclusively: one process at a time, unless the index is shared.
+	exclusively use = iota
+	// reading: beside the process that has it.
+	reading
+)
+
+type closer func() error
+
+func (c closer) Close() error { return c() }
+
+func openShelves(ctx context.Context, cfg registryconfig.Global, how use) (s *shelves, err error) {
+	s = &shelves{shared: cfg.CacheDriver.Postgres()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	root := filepath.Join(cfg.RootDirectory, ours)
+	if cfg.RootDirectory != "" {
+		if err := os.MkdirAll(root, 0o700); err != nil {
+			return nil, fmt.Errorf("storage.rootDirectory: %w", err)
+		}
+		if !s.shared && how == exclusively {
+			lock, err := rootlock.Acquire(root)
+			if err != nil {
+				return nil, fmt.Errorf("storage.rootDirectory: %w", err)
+			}
+			s.closers = append(s.closers, closer(lock.Release))
+		}
+	}
+	if err := s.openIndex(ctx, cfg, root); err != nil {
+		return nil, err
+	}
+	if s.blobs, err = openStore(ctx, &cfg.Storage); err != nil {
+		return nil, err
+	}
+	routes := make([]string, 0, len(cfg.SubPaths))
+	for route := range cfg.SubPaths {
+		routes = append(routes, route)
+	}
+	slices.Sort(routes)
+	for _, route := range routes {
+		store, err := openStore(ctx, cfg.SubPaths[route])
+		if err != nil {
+			return nil, fmt.Errorf("storage.subPaths.%s: %w", route, err)
+		}
+		name := strings.Trim(route, "/")
+		s.placements = append(s.placements, registry.Placement{Prefix: name, Name: name, Store: store})
+	}
+	return s, nil
+}
+
+func (s *shelves) openIndex(ctx context.Context, cfg registryconfig.Global, root string) error {
+	if s.shared {
+		index, err := sqlmeta.OpenPostgres(ctx, cfg.CacheDriver.URL)
+		if err != nil {
+			return err
+		}
+		s.index, s.closers = index, append(s.closers, index)
+		accounts, err := sqlauth.OpenPostgres(ctx, cfg.CacheDriver.URL)
+		if err != nil {
+			return err
+		}
+		s.accounts, s.closers = accounts, append(s.closers, accounts)
+		return nil
+	}
+	index, err := sqlmeta.OpenSQLite(ctx, filepath.Join(root, "index.db"))
+	if err != nil {
+		return err
+	}
+	s.index, s.closers = index, append(s.closers, index)
+	accounts, err := sqlauth.OpenSQLite(ctx, filepath.Join(root, "auth.db"))
+	if err != nil {
+		return err
+	}
+	s.accounts, s.closers = accounts, append(s.closers, accounts)
+	return nil
+}
+
+// openStore opens the blobs of one store.
+func openStore(_ context.Context, cfg *registryconfig.Storage) (blob.Store, error) {
+	if cfg.StorageDriver != nil {
+		return nil, errors.New("storageDriver s3 is not built in")
+	}
+	return blobdisk.New(filepath.Join(cfg.RootDirectory, ours))
+}
+
+// Close closes everything, the last first.
+func (s *shelves) Close() error {
+	if s == nil {
+		return nil
+	}
+	var errs []error
+	for i := len(s.closers) - 1; i >= 0; i-- {
+		errs = append(errs, s.closers[i].Close())
+	}
+	s.closers = nil
+	return errors.Join(errs...)
+}
