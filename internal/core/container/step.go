@@ -17,8 +17,8 @@ type Input interface{ input() }
 type (
 	// StartAsked is a user's start.
 	StartAsked struct{}
-	// RestartDue is the end of a back-off, or a start by policy when the daemon comes up.
-	RestartDue struct{}
+	// RestartDue is the end of a back-off, or (Boot) a start by policy when the daemon comes up.
+	RestartDue struct{ Boot bool }
 	// Started reports a successful launch.
 	Started struct {
 		PID int
@@ -121,7 +121,7 @@ func Step(spec Spec, s State, in Input) (State, []Effect, error) {
 	case StartAsked:
 		return startAsked(s)
 	case RestartDue:
-		return restartDue(s)
+		return restartDue(s, in)
 	case Started:
 		return started(spec, s, in)
 	case StartFailed:
@@ -166,9 +166,8 @@ func startAsked(s State) (State, []Effect, error) {
 	return launching(s), effects, nil
 }
 
-func restartDue(s State) (State, []Effect, error) {
-	switch s.Phase {
-	case Restarting, Exited, Created:
+func restartDue(s State, in RestartDue) (State, []Effect, error) {
+	if s.Phase == Restarting || (in.Boot && s.Phase == Exited) {
 		return launching(s), []Effect{Launch{}}, nil
 	}
 	return s, nil, fault.NotModified("container is not waiting for a restart")

@@ -90,7 +90,7 @@ func (s *Service) perform(ctx context.Context, h *handle, e core.Effect) error {
 		return s.destroy(ctx, h, true)
 	case core.Schedule:
 		h.restart = time.AfterFunc(e.After, func() {
-			_ = h.post(ctx, func(ctx context.Context) { s.restartDue(ctx, h) })
+			_ = h.post(ctx, func(ctx context.Context) { s.restartDue(ctx, h, core.RestartDue{}) })
 		})
 	case core.Unschedule:
 		if h.restart != nil {
@@ -107,8 +107,8 @@ func (s *Service) perform(ctx context.Context, h *handle, e core.Effect) error {
 	return nil
 }
 
-func (s *Service) restartDue(ctx context.Context, h *handle) {
-	err := s.apply(ctx, h, core.RestartDue{})
+func (s *Service) restartDue(ctx context.Context, h *handle, in core.RestartDue) {
+	err := s.apply(ctx, h, in)
 	if err != nil && !errors.Is(err, fault.ErrNotModified) {
 		s.log.Warn("restart by policy failed", "container", h.id, "error", err)
 	}

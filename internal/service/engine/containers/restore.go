@@ -176,7 +176,7 @@ func (s *Service) atBoot(h *handle) {
 	rec := h.record()
 	switch {
 	case core.StartsAtBoot(rec.HostConfig.RestartPolicy, rec.State):
-		s.later(h, func(ctx context.Context) { s.restartDue(ctx, h) })
+		s.later(h, func(ctx context.Context) { s.restartDue(ctx, h, core.RestartDue{Boot: true}) })
 	case rec.HostConfig.AutoRemove && rec.State.Phase == core.Exited:
 		s.later(h, func(ctx context.Context) { _ = s.destroy(context.WithoutCancel(ctx), h, true) })
 	case rec.State.Phase == core.Restarting:
