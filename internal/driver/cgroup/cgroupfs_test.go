@@ -436,6 +436,19 @@ func TestCPUWeight(t *testing.T) {
 	}
 }
 
+func TestDeviceRules(t *testing.T) {
+	for want, d := range map[string]specs.LinuxDeviceCgroup{
+		"a":                 {Access: "rwm"},
+		"c *:* m,b *:* m":   {Type: "a", Access: "m"}, // "a *:* m" would allow everything
+		"c 1:* rw,b 1:* rw": {Major: p(int64(1)), Minor: p(int64(-1)), Access: "rw"},
+		"b 8:1 r":           {Type: "b", Major: p(int64(8)), Minor: p(int64(1)), Access: "r"},
+	} {
+		if got := strings.Join(deviceRules(&d), ","); got != want {
+			t.Errorf("%+v: %q, want %q", d, got, want)
+		}
+	}
+}
+
 func BenchmarkCreateRemove(b *testing.B) {
 	m, parent := hostManager(b)
 	ctx := context.Background()

@@ -271,37 +271,41 @@ func (g *groupV1) setDevices(r *specs.LinuxResources) error {
 		return fmt.Errorf("open devices.allow: %w", err)
 	}
 	defer unix.Close(allow)
-	for _, d := range r.Devices {
-		rule := deviceRule(&d)
-		if !d.Allow {
-			err = write(dir, "devices.deny", rule)
-		} else if err = writeFD(allow, rule); err != nil {
-			err = fmt.Errorf("write %q to %s/devices.allow: %w", rule, dir, err)
-		}
-		if err != nil {
-			return err
+	for i := range r.Devices {
+		d := &r.Devices[i]
+		for _, rule := range deviceRules(d) {
+			if !d.Allow {
+				err = write(dir, "devices.deny", rule)
+			} else if err = writeFD(allow, rule); err != nil {
+				err = fmt.Errorf("write %q to %s/devices.allow: %w", rule, dir, err)
+			}
+			if err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// deviceRule is the kernel's form, "c 1:3 rwm"; a rule for everything is the single letter "a".
-func deviceRule(d *specs.LinuxDeviceCgroup) string {
+// everyDevice is the rule about all access to all devices. The kernel takes any rule of type "a" for it.
+const everyDevice = "a"
+
+// deviceRules are a rule in the kernel's form, "c 1:3 rwm"; one about both types that is not about everything becomes two.
+func deviceRules(d *specs.LinuxDeviceCgroup) []string {
 	number := func(n *int64) string {
 		if n == nil || *n < 0 {
 			return "*"
 		}
 		return itoa(*n)
 	}
-	kind := d.Type
-	if kind == "" {
-		kind = "a"
+	devices := number(d.Major) + ":" + number(d.Minor)
+	if d.Type != "" && d.Type != "a" {
+		return []string{d.Type + " " + devices + " " + d.Access}
 	}
-	major, minor := number(d.Major), number(d.Minor)
-	if kind == "a" && major == "*" && minor == "*" && isAll(d.Access) {
-		return "a"
+	if devices == "*:*" && isAll(d.Access) {
+		return []string{everyDevice}
 	}
-	return kind + " " + major + ":" + minor + " " + d.Access
+	return []string{"c " + devices + " " + d.Access, "b " + devices + " " + d.Access}
 }
 
 func isAll(access string) bool {

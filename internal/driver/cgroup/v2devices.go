@@ -17,7 +17,7 @@ import (
 
 // setDevices attaches a program to the group that decides on every device access: v2 has no device files.
 func (g *groupV2) setDevices(r *specs.LinuxResources) error {
-	if len(r.Devices) == 0 || len(r.Devices) == 1 && r.Devices[0].Allow && deviceRule(&r.Devices[0]) == "a" {
+	if len(r.Devices) == 0 || len(r.Devices) == 1 && r.Devices[0].Allow && deviceRules(&r.Devices[0])[0] == everyDevice {
 		return nil // everything is allowed in a fresh group
 	}
 	insns, err := deviceProgram(r.Devices)

@@ -2,6 +2,7 @@ package ocispec
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/docker/go-units"
@@ -129,11 +130,18 @@ func Rlimits(asked []*units.Ulimit, defaults map[string]*units.Ulimit, lim *host
 	for _, name := range names {
 		u := all[name]
 		if max, bounded := lim.HardRlimits[name]; bounded && uint64(u.Hard) > max {
-			return nil, fault.Invalid("ulimit %s: hard limit %d is above %d, the most that this daemon may set (it has no CAP_SYS_RESOURCE): operation not permitted", name, u.Hard, max)
+			return nil, fault.Invalid("ulimit %s: hard limit %s is above %d, the most that this daemon may set (it has no CAP_SYS_RESOURCE): operation not permitted", name, limitText(u.Hard), max)
 		}
 		out = append(out, specs.POSIXRlimit{Type: "RLIMIT_" + strings.ToUpper(name), Soft: uint64(u.Soft), Hard: uint64(u.Hard)})
 	}
 	return out, nil
+}
+
+func limitText(n int64) string {
+	if n == -1 {
+		return "unlimited"
+	}
+	return strconv.FormatInt(n, 10)
 }
 
 // oomScore leaves the score inherited where the default of 0 would be a forbidden lowering; a lowering that was asked for
