@@ -1,0 +1,184 @@
+package engineboot
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+
+	"longshore/internal/boot/engineconfig"
+	"longshore/internal/core/host"
+	"longshore/internal/driver/bolt"
+	cgroupfs "longshore/internal/driver/cgroup"
+	"longshore/internal/driver/containerfs"
+	"longshore/internal/driver/ctdstore"
+	"longshore/internal/driver/hostcheck"
+	"longshore/internal/driver/journal"
+	"longshore/internal/driver/logfile"
+	"longshore/internal/driver/ocispec/validate"
+	"longshore/internal/driver/processes"
+	"longshore/internal/driver/registryclient"
+	"longshore/internal/driver/seccomp"
+	"longshore/internal/driver/shimclient"
+	"longshore/internal/service/engine/containers"
+	"longshore/internal/service/engine/containers/launch"
+	"longshore/internal/service/engine/containers/mounts"
+	"longshore/internal/service/engine/images"
+	"longshore/internal/service/engine/networks"
+	"longshore/internal/service/engine/volumes"
+)
+
+// engine is the assembled whole.
+type engine struct {
+	cfg   *engineconfig.Config
+	build Build
+	log   *slog.Logger
+
+	parts
+	handler http.Handler
+	run     []func(context.Context) error // background work, in no order
+}
+
+// parts are the stores, drivers and services.
+type parts struct {
+	host       *host.Facts
+	runtimes   *runtimes
+	state      *bolt.Store
+	journal    *journal.Journal
+	store      *ctdstore.Store
+	images     *images.Service
+	networks   *networks.Service
+	volumes    *volumes.Service
+	containers *containers.Service
+}
+
+// assemble builds everything below the HTTP server, bottom up. What it opens is closed by down.
+func assemble(ctx context.Context, cfg *engineconfig.Config, b Build, log *slog.Logger, down *closers) (*engine, error) {
+	e := &engine{cfg: cfg, build: b, log: log}
+	for _, step := range []struct {
+		what string
+		do   func(context.Context, *closers) error
+	}{
+		{"look at the host", e.lookAtHost},
+		{"open stores", e.openStores},
+		{"images", e.makeImages},
+		{"networks", e.makeNetworks},
+		{"volumes", e.makeVolumes},
+		{"containers", e.makeContainers},
+		{"API", e.makeServer},
+	} {
+		if err := step.do(ctx, down); err != nil {
+			return nil, fmt.Errorf("%s: %w", step.what, err)
+		}
+	}
+	return e, nil
+}
+
+func (e *engine) lookAtHost(ctx context.Context, _ *closers) (err error) {
+	if e.host, err = hostcheck.Gather(); err != nil {
+		return err
+	}
+	e.runtimes, err = findRuntimes(ctx, e.cfg, e.log)
+	return err
+}
+
+func (e *engine) openStores(ctx context.Context, down *closers) (err error) {
+	if e.state, err = bolt.Open(filepath.Join(e.cfg.DataRoot, "state.db")); err != nil {
+		return err
+	}
+	down.add(e.state.Close)
+	if e.journal, err = journal.Open(filepath.Join(e.cfg.DataRoot, "events"), journal.Logger(e.log)); err != nil {
+		return err
+	}
+	e.background(e.journal.Run)
+	down.add(e.journal.Close)
+	if e.store, err = ctdstore.Open(ctx, e.cfg.DataRoot, e.log); err != nil {
+		return err
+	}
+	down.add(e.store.Close)
+	return nil
+}
+
+func (e *engine) background(run func(context.Context) error) { e.run = append(e.run, run) }
+
+func (e *engine) makeImages(context.Context, *closers) (err error) {
+	client, err := registryclient.New(registryclient.Config{
+		Insecure: e.cfg.InsecureRegistry, Mirrors: e.cfg.RegistryMirrors, CertsDir: "/etc/docker/certs.d", UserAgent: "longshore/" + e.build.Version,
+	})
+	if err != nil {
+		return err
+	}
+	e.images, err = images.New(e.store, client, e.journal, images.Config{
+		MaxDownloads: e.cfg.MaxDownloads, MaxUploads: e.cfg.MaxUploads, Log: e.log,
+		Container: func(id string) (images.User, bool) { return e.imageUser(id) },
+	})
+	if err == nil {
+		e.background(e.images.Run)
+	}
+	return err
+}
+
+// imageUser tells images about a container that uses one.
+func (e *engine) imageUser(id string) (images.User, bool) {
+	if e.containers == nil {
+		return images.User{}, false
+	}
+	ref, running, ok := e.containers.ImageUse(id)
+	return images.User{ID: id, Running: running, Ref: ref}, ok
+}
+
+func (e *engine) makeNetworks(context.Context, *closers) error {
+	cfg, err := networkConfig(e.cfg)
+	if err != nil {
+		return err
+	}
+	if e.networks, err = networks.New(cfg, networks.Deps{Store: e.state, Events: e.journal, Log: e.log}); err != nil {
+		return err
+	}
+	e.background(e.networks.Run)
+	return nil
+}
+
+func (e *engine) makeVolumes(context.Context, *closers) (err error) {
+	e.volumes, err = volumes.New(e.cfg.DataRoot, e.state, e.journal, volumes.Logger(e.log))
+	return err
+}
+
+func (e *engine) makeContainers(context.Context, *closers) error {
+	shim, err := shimPath(e.cfg.ShimPath)
+	if err != nil {
+		return err
+	}
+	disk, err := containerfs.New(e.cfg.DataRoot, e.cfg.ExecRoot)
+	if err != nil {
+		return err
+	}
+	groups, err := cgroupfs.New()
+	if err != nil {
+		return err
+	}
+	cfg, err := containerConfig(e.cfg, e.runtimes)
+	if err != nil {
+		return err
+	}
+	e.containers = containers.New(cfg, containers.Deps{
+		Launch: launch.Deps{
+			Runtime: shimclient.New(shim, e.log), RootFS: e.images, Networks: e.networks,
+			Mounts:  &mounts.Resolver{Volumes: e.volumes, Files: disk},
+			Cgroups: groups, Seccomp: seccomp.New(), Host: e.host, Disk: disk, Log: e.log,
+		},
+		Images: e.images, Events: e.journal, Store: e.state, Logs: logfile.New(), Disk: disk, Files: disk,
+		Processes: processes.Host{}, Validator: validate.New(e.host), Log: e.log,
+	})
+	e.background(e.containers.Run)
+	return nil
+}
+
+// restore takes over what an earlier daemon left, before the first request is served.
+func (e *engine) restore(ctx context.Context) error {
+	if err := e.containers.Restore(ctx); err != nil {
+		return fmt.Errorf("take over containers: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,159 @@
+// Package engineboot builds the engine out of its parts, in the order of their dependencies, runs it and takes it down
+// in reverse. It is the only place that knows every part.
+package engineboot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"longshore/internal/boot/engineconfig"
+	"longshore/internal/driver/listener"
+	"longshore/internal/driver/rootlock"
+)
+
+// Build says which program this is.
+type Build struct {
+	Version, Commit, Time string
+}
+
+// Run starts the engine and serves until ctx is done. It returns when everything has been taken down.
+func Run(ctx context.Context, cfg *engineconfig.Config, b Build, log *slog.Logger) (err error) {
+	down := &closers{}
+	defer func() { err = errors.Join(err, down.close()) }()
+	if err := lockRoots(cfg, down); err != nil {
+		return err
+	}
+	e, err := assemble(ctx, cfg, b, log, down)
+	if err != nil {
+		return err
+	}
+	listeners, err := listen(cfg)
+	if err != nil {
+		return err
+	}
+	return e.serve(ctx, listeners)
+}
+
+// closers are undone in reverse.
+type closers struct{ list []func() error }
+
+func (c *closers) add(f func() error) { c.list = append(c.list, f) }
+
+func (c *closers) close() error {
+	var errs []error
+	for i := len(c.list) - 1; i >= 0; i-- {
+		errs = append(errs, c.list[i]())
+	}
+	return errors.Join(errs...)
+}
+
+func lockRoots(cfg *engineconfig.Config, down *closers) error {
+	for _, dir := range []string{cfg.DataRoot, cfg.ExecRoot} {
+		l, err := rootlock.Acquire(dir)
+		if err != nil {
+			return err
+		}
+		down.add(l.Release)
+	}
+	if cfg.Pidfile == "" {
+		return nil
+	}
+	remove, err := rootlock.WritePidfile(cfg.Pidfile)
+	if err != nil {
+		return err
+	}
+	down.add(remove)
+	return nil
+}
+
+func listen(cfg *engineconfig.Config) ([]net.Listener, error) {
+	var all []net.Listener
+	for _, h := range cfg.Hosts {
+		ls, err := listener.Listen(h, cfg.Group)
+		if err != nil {
+			for _, l := range all {
+				_ = l.Close()
+			}
+			return nil, err
+		}
+		all = append(all, ls...)
+	}
+	return all, nil
+}
+
+// serve runs the background work and the HTTP servers until ctx is done or one of them fails.
+func (e *engine) serve(ctx context.Context, listeners []net.Listener) error {
+	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopBackground()
+	work, workCtx := errgroup.WithContext(background)
+	for _, run := range e.run {
+		work.Go(func() error { return run(workCtx) })
+	}
+	if err := e.restore(ctx); err != nil {
+		stopBackground()
+		return errors.Join(err, work.Wait())
+	}
+	// Requests end with the server, not with the signal: a client that waits gets its answer or a closed connection.
+	requests, stopRequests := context.WithCancel(background)
+	defer stopRequests()
+	srv := &http.Server{
+		Handler: e.handler, ReadHeaderTimeout: 5 * time.Minute, MaxHeaderBytes: 1 << 20,
+		BaseContext: func(net.Listener) context.Context { return requests },
+		ErrorLog:    slog.NewLogLogger(e.log.Handler(), slog.LevelDebug),
+	}
+	for _, l := range listeners {
+		e.log.Info("API listens", "on", l.Addr().Network()+"://"+l.Addr().String())
+		work.Go(func() error {
+			if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				return fmt.Errorf("serve API: %w", err)
+			}
+			return nil
+		})
+	}
+	e.ready()
+	select {
+	case <-ctx.Done():
+		e.log.Info("stopping")
+	case <-workCtx.Done():
+	}
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.shutdownLimit())
+	defer cancel()
+	err := e.containers.Shutdown(stop)
+	stopRequests()
+	err = errors.Join(err, srv.Close())
+	stopBackground()
+	return errors.Join(err, work.Wait())
+}
+
+func (e *engine) shutdownLimit() time.Duration {
+	if t := e.cfg.ShutdownTimeout; t >= 0 {
+		return time.Duration(t)*time.Second + 10*time.Second
+	}
+	return 24 * time.Hour
+}
+
+// shimPath finds longshore-shim: as configured, beside this program, or on the PATH's usual places.
+func shimPath(configured string) (string, error) {
+	if configured != "" {
+		return filepath.Abs(configured)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	for _, p := range []string{filepath.Join(filepath.Dir(self), "longshore-shim"), "/usr/local/libexec/longshore-shim", "/usr/libexec/longshore-shim"} {
+		if fi, err := os.Stat(p); err == nil && fi.Mode().IsRegular() {
+			return p, nil
+		}
+	}
+	return "", fmt.Errorf("longshore-shim is not beside %s: build it with make build, or name it with --shim-path", self)
+}

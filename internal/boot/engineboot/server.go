@@ -1,0 +1,38 @@
+package engineboot
+
+import (
+	"context"
+	"slices"
+
+	"longshore/internal/server/engineapi"
+	containersapi "longshore/internal/server/engineapi/containers"
+	networksapi "longshore/internal/server/engineapi/networks"
+	"longshore/internal/server/engineapi/version"
+	volumesapi "longshore/internal/server/engineapi/volumes"
+)
+
+// Versions of the engine API that are served.
+const (
+	newestAPI = "1.55"
+	oldestAPI = "1.0"
+)
+
+func (e *engine) makeServer(context.Context, *closers) error {
+	ladder, err := version.New()
+	if err != nil {
+		return err
+	}
+	routes := slices.Concat(
+		containersapi.Routes(e.containers),
+		networksapi.Routes(e.networks, e.containers),
+		volumesapi.Routes(e.volumes),
+	)
+	e.handler, err = engineapi.New(engineapi.Config{
+		Newest: newestAPI, Oldest: oldestAPI, RefuseNewer: e.cfg.RefuseNewerClients,
+		ServerHeader: "Longshore/" + e.build.Version + " (linux)",
+	}, routes, ladder, e.log)
+	return err
+}
+
+// ready tells systemd, where it asked, that the API answers.
+func (e *engine) ready() { notify(e.log) }

@@ -1,0 +1,119 @@
+package engineboot
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/docker/go-units"
+	"github.com/moby/moby/api/types/container"
+
+	"longshore/internal/boot/engineconfig"
+	corenet "longshore/internal/core/network"
+	"longshore/internal/service/engine/containers"
+	"longshore/internal/service/engine/containers/launch"
+	"longshore/internal/service/engine/networks"
+)
+
+// networkConfig turns settings into what the networks service understands. The texts were validated before.
+func networkConfig(c *engineconfig.Config) (networks.Config, error) {
+	out := networks.Config{
+		ExecRoot: c.ExecRoot, Bridge: c.Bridge, MTU: c.MTU, NoICC: !c.ICC, NoMasquerade: !c.IPMasq, NoForward: !c.IPForward,
+		DNSSearch: c.DNSSearch, DNSOptions: c.DNSOptions,
+	}
+	var err error
+	if c.BIP != "" {
+		if out.BIP, err = netip.ParsePrefix(c.BIP); err != nil {
+			return out, fmt.Errorf("bip: %w", err)
+		}
+	}
+	if c.FixedCIDR != "" {
+		if out.FixedCIDR, err = netip.ParsePrefix(c.FixedCIDR); err != nil {
+			return out, fmt.Errorf("fixed-cidr: %w", err)
+		}
+	}
+	if out.BindIP, err = netip.ParseAddr(c.IP); err != nil {
+		return out, fmt.Errorf("ip: %w", err)
+	}
+	if out.DNS, err = addresses(c.DNS); err != nil {
+		return out, fmt.Errorf("dns: %w", err)
+	}
+	if out.HostGateways, err = addresses(c.HostGateway); err != nil {
+		return out, fmt.Errorf("host-gateway-ips: %w", err)
+	}
+	for _, p := range c.AddressPools {
+		out.AddressPools = append(out.AddressPools, corenet.AddressPool{Base: p.Base, Size: p.Size})
+	}
+	return out, nil
+}
+
+func addresses(texts []string) ([]netip.Addr, error) {
+	var out []netip.Addr
+	for _, t := range texts {
+		a, err := netip.ParseAddr(t)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, a)
+	}
+	return out, nil
+}
+
+func containerConfig(c *engineconfig.Config, r *runtimes) (containers.Config, error) {
+	profile, err := seccompProfile(c.SeccompProfile)
+	if err != nil {
+		return containers.Config{}, err
+	}
+	init, err := initPath(c.InitPath)
+	if err != nil {
+		return containers.Config{}, err
+	}
+	ulimits := map[string]*units.Ulimit{}
+	for name, u := range c.DefaultUlimits {
+		ulimits[name] = &units.Ulimit{Name: name, Hard: u.Hard, Soft: u.Soft}
+	}
+	return containers.Config{
+		Config: launch.Config{
+			DefaultRuntime: r.def, Runtimes: r.launch(c), LogDriver: c.LogDriver, LogOpts: c.LogOpts,
+			CgroupParent: c.CgroupParent, DefaultShmSize: int64(c.DefaultShmSize), DefaultUlimits: ulimits,
+			Init: c.Init, InitPath: init, SeccompProfile: profile, NoNewPrivileges: c.NoNewPrivileges,
+		},
+		LiveRestore: c.LiveRestore, ShutdownTimeout: time.Duration(c.ShutdownTimeout) * time.Second,
+		DefaultIpcMode: container.IpcMode(c.DefaultIpcMode), DefaultCgroupnsMode: container.CgroupnsMode(c.DefaultCgroupns),
+		StorageDriver: "overlayfs",
+	}, nil
+}
+
+// seccompProfile answers the profile's text; "", "builtin" and "unconfined" stand for themselves.
+func seccompProfile(setting string) (string, error) {
+	switch setting {
+	case "", "builtin":
+		return "", nil
+	case "unconfined":
+		return setting, nil
+	}
+	b, err := os.ReadFile(setting)
+	if err != nil {
+		return "", fmt.Errorf("seccomp-profile: %w", err)
+	}
+	return string(b), nil
+}
+
+// initPath finds the init that --init puts into containers: as configured, docker's or tini's, else our shim, which
+// can do that work too.
+func initPath(configured string) (string, error) {
+	if configured != "" {
+		if _, err := os.Stat(configured); err != nil {
+			return "", fmt.Errorf("init-path: %w", err)
+		}
+		return configured, nil
+	}
+	for _, p := range []string{"/usr/libexec/docker/docker-init", "/usr/bin/docker-init", "/usr/bin/tini-static", "/usr/bin/tini"} {
+		if _, err := os.Stat(p); err == nil {
+			return p, nil
+		}
+	}
+	return shimPath("")
+}
+
