@@ -18,6 +18,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"longshore/internal/base/shimproto"
 	"longshore/internal/core/runtime"
 )
 
@@ -260,3 +261,5 @@ func (r *rig) log(l runtime.Launch) string {
 }
 
 func lines(s string) []string { return strings.Split(strings.TrimSuffix(s, "\n"), "\n") }
+
+func startFrame() shimproto.Frame { return shimproto.Frame{Kind: shimproto.Start, Call: 1} }

@@ -142,13 +142,14 @@ func (s pidState) pid(name string) int {
 	return pid
 }
 
+// startTime is field 22 of /proc/<pid>/stat; "" for a process that is gone or a zombie.
 func startTime(pid int) string {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return ""
 	}
 	s := string(b)
-	if f := strings.Fields(s[strings.LastIndexByte(s, ')')+1:]); len(f) >= 20 {
+	if f := strings.Fields(s[strings.LastIndexByte(s, ')')+1:]); len(f) >= 20 && f[0] != "Z" {
 		return f[19]
 	}
 	return ""
