@@ -2,6 +2,7 @@ package ocispec
 
 import (
 	"errors"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -89,11 +90,7 @@ func systemMounts(in *Input, sec Security) []specs.Mount {
 		m("/dev", "tmpfs", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
 		m("/dev/pts", "devpts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
 		sys, cgroup,
-	}
-	if hc.IpcMode.IsHost() {
-		mounts = append(mounts, m("/dev/mqueue", "bind", "/dev/mqueue", "rbind", "nosuid", "noexec", "nodev"))
-	} else {
-		mounts = append(mounts, m("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev"))
+		m("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev"),
 	}
 	switch {
 	case hc.IpcMode.IsNone():
@@ -141,7 +138,7 @@ func userMount(s *specs.Spec, in *Input, m *Mount) (specs.Mount, error) {
 		if m.ReadOnlyNonRecursive && m.ReadOnlyForceRecursive {
 			return out, fault.Invalid("mount options conflict: ReadOnlyNonRecursive && ReadOnlyForceRecursive")
 		}
-		if m.ReadOnlyNonRecursive || in.Defaults.NoRecursiveReadOnly {
+		if m.ReadOnlyNonRecursive || in.Defaults.NoRecursiveReadOnly || !isDir(m.Source) {
 			ro = "ro"
 		}
 		if m.ReadOnlyForceRecursive && in.Defaults.NoRecursiveReadOnly {
@@ -158,6 +155,12 @@ func userMount(s *specs.Spec, in *Input, m *Mount) (specs.Mount, error) {
 	}
 	out.Options = append(out.Options, string(prop))
 	return out, nil
+}
+
+// isDir: nothing can be mounted below a file, and crun refuses to make one read-only recursively.
+func isDir(path string) bool {
+	st, err := os.Stat(path)
+	return err != nil || st.IsDir()
 }
 
 // setRootPropagation widens the propagation of the container's root for the sake of one mount, after checking that the
