@@ -85,7 +85,7 @@ func (s *Service) perform(ctx context.Context, h *handle, e core.Effect) error {
 	case core.Launch:
 		return s.launch(ctx, h)
 	case core.Release:
-		s.release(ctx, h)
+		h.later(func(ctx context.Context) { s.release(context.WithoutCancel(ctx), h) })
 	case core.Destroy:
 		return s.destroy(ctx, h, true)
 	case core.Schedule:

@@ -31,8 +31,10 @@ type handle struct {
 	tasks   sync.WaitGroup
 	restart *time.Timer
 	probing context.CancelFunc
-	over    bool                        // the actor may end
-	backlog []func(ctx context.Context) // what Restore left to do; run first
+	over    bool // the actor may end
+	// chores are done once the present call has been answered and before the next one: what nobody waits for, but what
+	// the next call must find done.
+	chores []func(ctx context.Context)
 }
 
 // live is a running process with its specification.
@@ -112,6 +114,9 @@ func (h *handle) await(ctx context.Context, ok func(*core.Record) bool) (rec *co
 	}
 }
 
+// later adds a chore. On the actor, or before there is one.
+func (h *handle) later(f func(ctx context.Context)) { h.chores = append(h.chores, f) }
+
 // own is the actor: it runs what is posted, one after the other, until the container is gone or the daemon ends.
 func (s *Service) own(ctx context.Context, h *handle) {
 	defer h.tasks.Wait()
@@ -123,13 +128,15 @@ func (s *Service) own(ctx context.Context, h *handle) {
 			h.probing()
 		}
 	}()
-	for _, f := range h.backlog {
-		if !h.over {
+	for {
+		for len(h.chores) > 0 {
+			f := h.chores[0]
+			h.chores = h.chores[1:]
 			f(ctx)
 		}
-	}
-	h.backlog = nil
-	for !h.over {
+		if h.over {
+			return
+		}
 		select {
 		case f := <-h.mail:
 			f(ctx)

@@ -143,8 +143,11 @@ func (s *Service) destroy(ctx context.Context, h *handle, withVolumes bool) erro
 	h.room.Dismiss()
 	h.over = true
 	close(h.gone)
-	s.takeDown(ctx, h, rec)
-	s.discard(ctx, rec.ID)
+	h.later(func(ctx context.Context) {
+		ctx = context.WithoutCancel(ctx)
+		s.takeDown(ctx, h, rec)
+		s.discard(ctx, rec.ID)
+	})
 	return nil
 }
 

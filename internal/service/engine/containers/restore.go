@@ -111,22 +111,17 @@ func (s *Service) resume(ctx context.Context, h *handle, a runtime.Adopted) {
 		if exit == nil {
 			exit = &runtime.Exit{Code: 255, At: s.deps.Now(), Error: "the container's shim was lost while the daemon was down"}
 		}
-		s.later(h, func(ctx context.Context) { s.ended(ctx, h, *exit) })
+		h.later(func(ctx context.Context) { s.ended(ctx, h, *exit) })
 	case rec.State.Phase == core.Starting:
 		s.undoStart(ctx, h, a.Exit)
 	case rec.State.Phase == core.Removing:
-		s.later(h, func(ctx context.Context) { _ = s.destroy(context.WithoutCancel(ctx), h, false) })
+		h.later(func(ctx context.Context) { _ = s.destroy(context.WithoutCancel(ctx), h, false) })
 	case rec.Run != nil:
-		s.later(h, func(ctx context.Context) { s.release(context.WithoutCancel(ctx), h) })
+		h.later(func(ctx context.Context) { s.release(context.WithoutCancel(ctx), h) })
 		s.atBoot(h)
 	default:
 		s.atBoot(h)
 	}
-}
-
-// later posts to the actor without waiting for it to run.
-func (s *Service) later(h *handle, f func(ctx context.Context)) {
-	h.backlog = append(h.backlog, f)
 }
 
 // adopt goes on with a process that another daemon started.
@@ -144,7 +139,7 @@ func (s *Service) adopt(ctx context.Context, h *handle, p runtime.Process) {
 		}
 		h.publish(&next)
 	}
-	s.later(h, func(actor context.Context) {
+	h.later(func(actor context.Context) {
 		h.tasks.Go(func() { s.watch(actor, h, l) })
 		if h.record().Spec().Health {
 			s.startProbing(actor, h)
@@ -167,7 +162,7 @@ func (s *Service) undoStart(ctx context.Context, h *handle, exit *runtime.Exit) 
 		s.log.Error("store container", "container", h.id, "error", err)
 	}
 	h.publish(&next)
-	s.later(h, func(ctx context.Context) { s.release(context.WithoutCancel(ctx), h) })
+	h.later(func(ctx context.Context) { s.release(context.WithoutCancel(ctx), h) })
 	s.atBoot(h)
 }
 
@@ -176,11 +171,11 @@ func (s *Service) atBoot(h *handle) {
 	rec := h.record()
 	switch {
 	case core.StartsAtBoot(rec.HostConfig.RestartPolicy, rec.State):
-		s.later(h, func(ctx context.Context) { s.restartDue(ctx, h, core.RestartDue{Boot: true}) })
+		h.later(func(ctx context.Context) { s.restartDue(ctx, h, core.RestartDue{Boot: true}) })
 	case rec.HostConfig.AutoRemove && rec.State.Phase == core.Exited:
-		s.later(h, func(ctx context.Context) { _ = s.destroy(context.WithoutCancel(ctx), h, true) })
+		h.later(func(ctx context.Context) { _ = s.destroy(context.WithoutCancel(ctx), h, true) })
 	case rec.State.Phase == core.Restarting:
-		s.later(h, func(ctx context.Context) { _ = s.apply(ctx, h, core.Stopping{Restart: true}) })
+		h.later(func(ctx context.Context) { _ = s.apply(ctx, h, core.Stopping{Restart: true}) })
 	}
 }
 
