@@ -23,7 +23,7 @@ type Inside struct {
 type Plug struct {
 	// Host and Name are the names of the two ends, outside and inside.
 	Host, Name string
-	// Bridge is the index of the bridge to be a port of.
+	// Bridge is the index of the bridge to be a port of; 0 for none yet.
 	Bridge int
 	MTU    int
 	// Isolated keeps the port from talking to the bridge's other isolated ports (icc=false).
@@ -50,14 +50,9 @@ func (d *Driver) Plug(in Inside, p Plug) error {
 	if err := d.nl.LinkAdd(veth); err != nil {
 		return fmt.Errorf("veth pair %s: %w", p.Host, err)
 	}
-	// Where br_netfilter shows bridged packets to the firewall, a container that reaches itself through a published port
-	// is answered by the port that it came from.
-	if err := d.nl.LinkSetHairpin(veth, true); err != nil {
-		return fmt.Errorf("hairpin mode of %s: %w", p.Host, err)
-	}
-	if p.Isolated {
-		if err := d.nl.LinkSetIsolated(veth, true); err != nil {
-			return fmt.Errorf("isolate %s: %w", p.Host, err)
+	if p.Bridge != 0 {
+		if err := d.settlePort(veth, p); err != nil {
+			return err
 		}
 	}
 	peer, err := in.Link.LinkByName(p.Name)
@@ -66,6 +61,43 @@ func (d *Driver) Plug(in Inside, p Plug) error {
 	}
 	if err != nil {
 		return fmt.Errorf("interface %s: %w", p.Name, err)
+	}
+	return nil
+}
+
+// Enslave makes a pair that Plug made without a bridge a port of one.
+func (d *Driver) Enslave(in Inside, p Plug) error {
+	veth, err := d.nl.LinkByName(p.Host)
+	if err != nil {
+		return fmt.Errorf("veth pair %s: %w", p.Host, err)
+	}
+	if p.MTU > 0 && p.MTU != veth.Attrs().MTU {
+		peer, err := in.Link.LinkByName(p.Name)
+		if err == nil {
+			err = errors.Join(in.Link.LinkSetMTU(peer, p.MTU), d.nl.LinkSetMTU(veth, p.MTU))
+		}
+		if err != nil {
+			return fmt.Errorf("mtu of %s: %w", p.Host, err)
+		}
+	}
+	if err := d.nl.LinkSetMasterByIndex(veth, p.Bridge); err != nil {
+		return fmt.Errorf("plug in %s: %w", p.Host, err)
+	}
+	return d.settlePort(veth, p)
+}
+
+// settlePort sets what a port of ours is like.
+func (d *Driver) settlePort(veth netlink.Link, p Plug) error {
+	// Where br_netfilter shows bridged packets to the firewall, a container that reaches itself through a published port
+	// is answered by the port that it came from.
+	if err := d.nl.LinkSetHairpin(veth, true); err != nil {
+		return fmt.Errorf("hairpin mode of %s: %w", p.Host, err)
+	}
+	if !p.Isolated {
+		return nil
+	}
+	if err := d.nl.LinkSetIsolated(veth, true); err != nil {
+		return fmt.Errorf("isolate %s: %w", p.Host, err)
 	}
 	return nil
 }

@@ -25,6 +25,7 @@ import (
 	"time"
 
 	nft "github.com/google/nftables"
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -62,7 +63,8 @@ func (p Port) key() key { return key{p.Proto, p.HostIP, p.HostPort} }
 
 // Firewall owns the tables of the network namespace it is used in. Safe for concurrent use.
 type Firewall struct {
-	mu       sync.Mutex // guards the maps and orders transactions
+	mu       sync.Mutex // guards all below and orders transactions
+	conn     *nft.Conn  // see connection
 	networks map[string]Network
 	ports    map[key]Port
 }
@@ -90,7 +92,7 @@ func (f *Firewall) Reset(networks []Network, ports []Port) error {
 
 // install writes both tables anew. The caller holds mu.
 func (f *Firewall) install() error {
-	c, err := connect()
+	c, err := f.connection()
 	if err != nil {
 		return err
 	}
@@ -101,22 +103,54 @@ func (f *Firewall) install() error {
 		c.DelTable(t.table)
 		c.AddTable(t.table)
 		if err := t.create(c, networks, ports); err != nil {
+			f.drop()
 			return fmt.Errorf("nftables: %w", err)
 		}
 	}
-	if err := c.Flush(); err != nil {
+	if err := f.flush(); err != nil {
 		return fmt.Errorf("nftables: install table %s: %w", Table, err)
 	}
 	return nil
 }
 
-// connect uses one netlink connection per transaction; its buffer holds the acknowledgements of a large one.
-func connect() (*nft.Conn, error) {
-	c, err := nft.New()
+// acknowledgements is the size in bytes of the buffer that holds the kernel's answers to one large transaction.
+const acknowledgements = 4 << 20
+
+// connection is one netlink connection for all transactions: closing one after a deletion waits for a kernel grace
+// period, 100 times as long as the deletion takes. After an error it is not used again, since unread answers may be
+// left in it. The caller holds mu.
+func (f *Firewall) connection() (*nft.Conn, error) {
+	if f.conn != nil {
+		return f.conn, nil
+	}
+	c, err := nft.New(nft.AsLasting(), nft.WithSockOptions(func(c *netlink.Conn) error { return c.SetReadBuffer(acknowledgements) }))
 	if err != nil {
 		return nil, fmt.Errorf("nftables: %w", err)
 	}
+	f.conn = c
 	return c, nil
+}
+
+func (f *Firewall) drop() {
+	if f.conn != nil {
+		_ = f.conn.CloseLasting()
+		f.conn = nil
+	}
+}
+
+func (f *Firewall) flush() error {
+	err := f.conn.Flush()
+	if err != nil {
+		f.drop()
+	}
+	return err
+}
+
+// Close ends the connection to the kernel. The rules stay.
+func (f *Firewall) Close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.drop()
 }
 
 // AddNetwork puts a bridge's rules in force, in place of those it had.
@@ -183,16 +217,17 @@ func (f *Firewall) Unpublish(ports []Port) error {
 // change runs one transaction over both tables. When the kernel refuses because somebody removed our tables or their
 // elements (nft flush ruleset), everything is installed anew instead. The caller holds mu and has updated the maps.
 func (f *Firewall) change(edit func(*nft.Conn, family) error) error {
-	c, err := connect()
+	c, err := f.connection()
 	if err != nil {
 		return err
 	}
 	for _, t := range families() {
 		if err := edit(c, t); err != nil {
+			f.drop()
 			return fmt.Errorf("nftables: %w", err)
 		}
 	}
-	err = c.Flush()
+	err = f.flush()
 	if errors.Is(err, unix.ENOENT) {
 		return f.install()
 	}
@@ -208,7 +243,7 @@ func (f *Firewall) Remove() error {
 	defer f.mu.Unlock()
 	clear(f.networks)
 	clear(f.ports)
-	c, err := connect()
+	c, err := f.connection()
 	if err != nil {
 		return err
 	}
@@ -216,7 +251,7 @@ func (f *Firewall) Remove() error {
 		c.AddTable(t.table) // so that deleting cannot fail for want of one
 		c.DelTable(t.table)
 	}
-	return c.Flush()
+	return f.flush()
 }
 
 // checkEvery is how often Run looks after the tables by itself, besides being told of their deletion.
@@ -256,12 +291,13 @@ func (f *Firewall) Run(ctx context.Context) error {
 func (f *Firewall) Repair() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	c, err := connect()
+	c, err := f.connection()
 	if err != nil {
 		return err
 	}
 	tables, err := c.ListTables()
 	if err != nil {
+		f.drop()
 		return fmt.Errorf("nftables: list tables: %w", err)
 	}
 	found := 0

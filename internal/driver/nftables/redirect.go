@@ -12,16 +12,15 @@ import (
 
 // RedirectDNS makes port 53 of the embedded DNS address lead to the ports where the resolver really listens, in the
 // network namespace of the calling thread: a container must stay free to run a DNS server of its own on port 53.
-// The table there is replaced as a whole.
+// Rules of an earlier call are replaced. (Deleting the table first would be simpler, but costs a kernel grace period.)
 func RedirectDNS(addr netip.Addr, udp, tcp uint16) error {
-	c, err := connect()
+	c, err := nft.New()
 	if err != nil {
-		return err
+		return fmt.Errorf("nftables: redirect DNS: %w", err)
 	}
 	t := c.AddTable(&nft.Table{Name: Table, Family: nft.TableFamilyIPv4})
-	c.DelTable(t)
-	c.AddTable(t)
 	out := c.AddChain(&nft.Chain{Name: "dns", Table: t, Type: nft.ChainTypeNAT, Hooknum: nft.ChainHookOutput, Priority: nft.ChainPriorityNATDest})
+	c.FlushChain(out)
 	for _, r := range []struct {
 		proto byte
 		port  uint16

@@ -153,15 +153,15 @@ func settingsOf(e *mobynet.EndpointSettings) *mobynet.EndpointSettings {
 	return e.Copy()
 }
 
-// attach makes an endpoint on a bridge network. host is the outer end of the interface where it is plugged in already.
-// On error nothing of it stays, except an interface that the namespace takes along.
-func (s *Service) attach(ctx context.Context, box *sandbox, space *netns.Space, p place, host string) error {
+// attach makes an endpoint on a bridge network, with the interface that the namespace was prepared with, if any. On
+// error nothing of it stays, except that interface, which the namespace takes along.
+func (s *Service) attach(ctx context.Context, box *sandbox, space *netns.Space, p place, ready slot) error {
 	r := box.rec.Request
 	if p.net.rec.Driver != driverBridge || p.net.rec.ConfigOnly {
 		return fault.Forbidden("cannot create endpoint on configuration-only network")
 	}
 	e := network.EndpointRecord{
-		ID: randomID(), NetworkID: p.net.rec.ID, Interface: box.nextInterface(), HostInterface: host, Settings: settingsOf(p.settings),
+		ID: randomID(), NetworkID: p.net.rec.ID, Interface: box.nextInterface(), HostInterface: ready.host, Settings: settingsOf(p.settings),
 	}
 	if p.net.userDefined() {
 		e.Settings.DNSNames = dnsNames(r, e.Settings.Aliases)
@@ -173,9 +173,9 @@ func (s *Service) attach(ctx context.Context, box *sandbox, space *netns.Space, 
 	if err := p.net.reserve(r.ContainerID, r.Name, &e); err != nil {
 		return err
 	}
-	if err := s.plug(space, p.net, &e); err != nil {
+	if err := s.plug(space, p.net, &e, ready.kind); err != nil {
 		p.net.release(r.ContainerID, &e)
-		if host == "" && e.HostInterface != "" {
+		if ready.host == "" && e.HostInterface != "" {
 			err = errors.Join(err, s.links.Unplug(e.HostInterface))
 		}
 		return err
@@ -184,17 +184,23 @@ func (s *Service) attach(ctx context.Context, box *sandbox, space *netns.Space, 
 	return nil
 }
 
-// plug makes the endpoint's interface and gives it its addresses.
-func (s *Service) plug(space *netns.Space, n *netw, e *network.EndpointRecord) error {
+// plug makes the endpoint's interface a port of the network's bridge and gives it its addresses.
+func (s *Service) plug(space *netns.Space, n *netw, e *network.EndpointRecord, ready kind) error {
 	in := inside(space)
-	if e.HostInterface == "" {
+	plug := bridge.Plug{
+		Host: e.HostInterface, Name: e.Interface, Bridge: n.index, MTU: mtu(n.rec), Isolated: !option(n.rec, optICC, true),
+	}
+	var err error
+	switch ready {
+	case bare:
 		e.HostInterface = vethName()
-		plug := bridge.Plug{
-			Host: e.HostInterface, Name: e.Interface, Bridge: n.index, MTU: mtu(n.rec), Isolated: !option(n.rec, optICC, true),
-		}
-		if err := s.links.Plug(in, plug); err != nil {
-			return fmt.Errorf("network %s: %w", n.rec.Name, err)
-		}
+		plug.Host = e.HostInterface
+		err = s.links.Plug(in, plug)
+	case wired:
+		err = s.links.Enslave(in, plug)
+	}
+	if err != nil {
+		return fmt.Errorf("network %s: %w", n.rec.Name, err)
 	}
 	return s.links.Configure(in, bridge.Address{Name: e.Interface, IPv4: e.IPv4, IPv6: e.IPv6, MAC: net.HardwareAddr(e.MAC)})
 }

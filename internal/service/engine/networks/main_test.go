@@ -173,10 +173,10 @@ func (w *world) clean() {
 			}
 		}
 	}
-	if err := s.Shutdown(ctx); err != nil {
+	if err := s.firewall.Remove(); err != nil {
 		w.t.Error(err)
 	}
-	if err := s.firewall.Remove(); err != nil {
+	if err := s.Shutdown(ctx); err != nil {
 		w.t.Error(err)
 	}
 	if err := os.RemoveAll(w.dir); err != nil {

@@ -179,6 +179,7 @@ func (s *Service) Shutdown(ctx context.Context) error {
 	s.pool.drain()
 	s.drainReaper()
 	s.names.Stop(ctx)
+	s.firewall.Close()
 	s.links.Close()
 	return nil
 }

@@ -6,34 +6,53 @@ import (
 	"encoding/hex"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"longshore/internal/driver/bridge"
 	"longshore/internal/driver/netns"
 )
 
-// pool keeps namespaces prepared: bare ones with a loopback interface, and ones that are plugged into the default
-// network's bridge already. Each costs about 200 kB of kernel memory, and making one some milliseconds.
-type pool struct {
-	svc  *Service
-	size int
-	low  chan struct{} // told when a namespace was taken
+// kind is how far a namespace is prepared.
+type kind int
 
-	mu            sync.Mutex // guards all below
-	bare, plugged []*slot
-	index         int // of the default bridge; 0 without
-	closed        bool
+const (
+	bare    kind = iota // with a loopback interface only: mode none
+	wired               // eth0 is there, its outer end is in no bridge yet: user-defined networks
+	plugged             // eth0 is a port of the default network's bridge
+	kinds
+)
+
+// refillAfter is how long the pool waits for a quiet moment: making namespaces takes locks of the kernel that
+// containers under way need. An empty pool does not wait.
+const refillAfter = 20 * time.Millisecond
+
+// pool keeps namespaces prepared. Each costs about 200 kB of kernel memory, and making one some milliseconds.
+type pool struct {
+	svc   *Service
+	sizes [kinds]int
+	low   chan struct{} // told when a namespace was taken
+
+	mu     sync.Mutex // guards all below
+	ready  [kinds][]*slot
+	index  int // of the default bridge; 0 without
+	closed bool
 }
 
 // slot is a prepared namespace. id is the sandbox ID to be.
 type slot struct {
 	id    string
+	kind  kind
 	space *netns.Space
-	// host is the outer end of eth0 where it is plugged in already.
+	// host is the outer end of eth0 where that is there already.
 	host string
 }
 
 func newPool(s *Service, size int) *pool {
-	return &pool{svc: s, size: size, low: make(chan struct{}, 1)}
+	p := &pool{svc: s, low: make(chan struct{}, 1)}
+	if size > 0 {
+		p.sizes = [kinds]int{bare: size/4 + 1, wired: size/2 + 1, plugged: size}
+	}
+	return p
 }
 
 // randomID is docker's kind of ID: 64 hexadecimal digits.
@@ -44,16 +63,12 @@ func randomID() string {
 }
 
 // take gives a namespace away, made on the spot when none is left.
-func (p *pool) take(plugged bool) (*slot, error) {
+func (p *pool) take(k kind) (*slot, error) {
 	p.mu.Lock()
-	list := &p.bare
-	if plugged {
-		list = &p.plugged
-	}
 	var got *slot
-	if n := len(*list); n > 0 {
-		got = (*list)[n-1]
-		*list = (*list)[:n-1]
+	if n := len(p.ready[k]); n > 0 {
+		got = p.ready[k][n-1]
+		p.ready[k] = p.ready[k][:n-1]
 	}
 	p.mu.Unlock()
 	select {
@@ -63,27 +78,33 @@ func (p *pool) take(plugged bool) (*slot, error) {
 	if got != nil {
 		return got, nil
 	}
-	return p.make(plugged)
+	return p.make(k)
 }
 
-func (p *pool) make(plugged bool) (*slot, error) {
-	s := &slot{id: randomID()}
+func (p *pool) make(k kind) (*slot, error) {
+	s := &slot{id: randomID(), kind: k}
 	var err error
 	s.space, err = netns.Create(filepath.Join(p.svc.netnsDir(), s.id[:12]), bridge.Prepare)
-	if err != nil || !plugged {
+	if err != nil || k == bare {
 		return s, err
 	}
-	p.mu.Lock()
-	index := p.index
-	p.mu.Unlock()
 	s.host = vethName()
-	plug := bridge.Plug{Host: s.host, Name: "eth0", Bridge: index, MTU: p.svc.cfg.MTU, Isolated: p.svc.cfg.NoICC}
+	plug := bridge.Plug{Host: s.host, Name: firstInterface}
+	if k == plugged {
+		p.mu.Lock()
+		plug.Bridge = p.index
+		p.mu.Unlock()
+		plug.MTU, plug.Isolated = p.svc.cfg.MTU, p.svc.cfg.NoICC
+	}
 	if err := p.svc.links.Plug(inside(s.space), plug); err != nil {
 		p.discard(s)
 		return nil, err
 	}
 	return s, nil
 }
+
+// firstInterface is the name of a container's first interface.
+const firstInterface = "eth0"
 
 func vethName() string { return "veth" + randomID()[:7] }
 
@@ -101,57 +122,99 @@ func (p *pool) use(index int) {
 	p.index = index
 }
 
-// run fills the pool whenever something was taken, plugged namespaces first, until ctx ends.
+// run fills the pool after namespaces were taken, until ctx ends.
 func (p *pool) run(ctx context.Context) error {
 	p.mu.Lock()
 	p.closed = false
 	p.mu.Unlock()
+	defer p.drain()
 	for {
 		for p.fill(ctx) {
 		}
 		select {
 		case <-ctx.Done():
-			p.drain()
 			return nil
 		case <-p.low:
+		}
+		p.quiet(ctx)
+	}
+}
+
+// quiet waits until nobody has taken a namespace for a while, or one kind has run out.
+func (p *pool) quiet(ctx context.Context) {
+	timer := time.NewTimer(refillAfter)
+	defer timer.Stop()
+	for !p.out() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.low:
+			timer.Reset(refillAfter)
+		case <-timer.C:
+			return
 		}
 	}
 }
 
-// fill makes one namespace; false when none is wanted or it failed, which the next taker will tell.
+// out says whether a kind of namespace has run out.
+func (p *pool) out() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for k := range kinds {
+		if len(p.ready[k]) == 0 && p.wants(k) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// wants is how many namespaces of a kind are missing. The caller holds mu.
+func (p *pool) wants(k kind) int {
+	if k == plugged && p.index == 0 {
+		return 0
+	}
+	return p.sizes[k] - len(p.ready[k])
+}
+
+// fill makes one namespace, of the kind that misses most; false when none is wanted or it failed, which the next taker
+// will tell.
 func (p *pool) fill(ctx context.Context) bool {
 	p.mu.Lock()
-	plugged := p.index != 0 && len(p.plugged) < p.size && (len(p.plugged) <= len(p.bare) || len(p.bare) >= p.size)
-	full := len(p.bare) >= p.size && (p.index == 0 || len(p.plugged) >= p.size)
+	k := bare
+	for other := range kinds {
+		if p.wants(other) > p.wants(k) {
+			k = other
+		}
+	}
+	wanted := p.wants(k) > 0 && !p.closed
 	p.mu.Unlock()
-	if full || ctx.Err() != nil {
+	if !wanted || ctx.Err() != nil {
 		return false
 	}
-	s, err := p.make(plugged)
+	s, err := p.make(k)
 	if err != nil {
 		p.svc.deps.Log.Warn("no network namespace could be prepared", "error", err)
 		return false
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	switch {
-	case p.closed:
+	if p.closed {
 		p.discard(s)
-	case plugged:
-		p.plugged = append(p.plugged, s)
-	default:
-		p.bare = append(p.bare, s)
+		return false
 	}
-	return !p.closed
+	p.ready[k] = append(p.ready[k], s)
+	return true
 }
 
 // drain removes all that is prepared.
 func (p *pool) drain() {
 	p.mu.Lock()
-	all := append(p.bare, p.plugged...)
-	p.bare, p.plugged, p.closed = nil, nil, true
+	all := p.ready
+	p.ready, p.closed = [kinds][]*slot{}, true
 	p.mu.Unlock()
-	for _, s := range all {
-		p.discard(s)
+	for _, list := range all {
+		for _, s := range list {
+			p.discard(s)
+		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 	mobynet "github.com/moby/moby/api/types/network"
@@ -62,7 +63,7 @@ func TestRestartAdopts(t *testing.T) {
 		r.Mode = "app"
 		r.Bindings = mobynet.PortMap{tcp: bind("", "8081")}
 	})
-	prepared, err := s.pool.make(true) // is left behind, too
+	prepared, err := s.pool.make(plugged) // is left behind, too
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,10 +222,14 @@ func BenchmarkOpenClose(b *testing.B) {
 func waitWarm(s *Service) {
 	for {
 		s.pool.mu.Lock()
-		ok := len(s.pool.bare) == s.pool.size && len(s.pool.plugged) == s.pool.size && len(s.reap) == 0
+		missing := len(s.reap)
+		for k := range kinds {
+			missing += s.pool.wants(k)
+		}
 		s.pool.mu.Unlock()
-		if ok {
+		if missing == 0 {
 			return
 		}
+		time.Sleep(time.Millisecond)
 	}
 }

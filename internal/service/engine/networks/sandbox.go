@@ -51,33 +51,46 @@ func (s *Service) open(ctx context.Context, box *sandbox, places []place) error 
 		return s.saveSandbox(ctx, box)
 	}
 	first := places[0].net
-	slot, err := s.pool.take(first.rec.Driver == driverBridge && first.rec.Name == mobynet.NetworkBridge)
+	sl, err := s.pool.take(kindFor(first))
 	if err != nil {
 		return err
 	}
-	defer slot.space.Close()
-	box.rec.ID, box.rec.NetNS = slot.id, slot.space.Path
+	defer sl.space.Close()
+	box.rec.ID, box.rec.NetNS = sl.id, sl.space.Path
 	if box.rec.Mode == driverNull {
 		s.join(ctx, box, first, network.EndpointRecord{ID: randomID(), Settings: places[0].settings})
 		return s.saveSandbox(ctx, box)
 	}
-	host := slot.host
-	for _, p := range places {
-		if err := s.attach(ctx, box, slot.space, p, host); err != nil {
+	for i, p := range places {
+		ready := slot{}
+		if i == 0 {
+			ready = *sl
+		}
+		if err := s.attach(ctx, box, sl.space, p, ready); err != nil {
 			return err
 		}
-		host = ""
 	}
-	if err := s.route(box, slot.space); err != nil {
+	if err := s.route(box, sl.space); err != nil {
 		return err
 	}
 	if err := s.publishPorts(box, s.exit(box, false)); err != nil {
 		return err
 	}
-	if err := s.tellNames(ctx, box, slot.space); err != nil {
+	if err := s.tellNames(ctx, box, sl.space); err != nil {
 		return err
 	}
 	return s.saveSandbox(ctx, box)
+}
+
+// kindFor is the kind of prepared namespace that suits a sandbox' first network.
+func kindFor(n *netw) kind {
+	switch {
+	case n.rec.Driver != driverBridge:
+		return bare
+	case n.rec.Name == mobynet.NetworkBridge:
+		return plugged
+	}
+	return wired
 }
 
 // saveSandbox keeps what a next daemon needs to adopt the sandbox.
@@ -187,7 +200,7 @@ func (s *Service) Connect(ctx context.Context, containerID, net string, e *mobyn
 	}
 	defer space.Close()
 	undo := context.WithoutCancel(ctx)
-	if err := s.attach(ctx, box, space, place{net: n, settings: e}, ""); err != nil {
+	if err := s.attach(ctx, box, space, place{net: n, settings: e}, slot{}); err != nil {
 		return network.Sandbox{}, err
 	}
 	if err := s.refresh(ctx, box, space); err != nil {
