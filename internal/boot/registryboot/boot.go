@@ -144,7 +144,9 @@ const grace = 15 * time.Second
 
 // Run serves until ctx ends, then lets requests finish, writes what is left to write and closes everything.
 func (r *Registry) Run(ctx context.Context) error {
+	var unused fresh
 	server := r.server()
+	server.ConnState = unused.note
 	g, gctx := errgroup.WithContext(ctx)
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	g.Go(func() error { return r.service.Run(background) })
@@ -159,6 +161,7 @@ func (r *Registry) Run(ctx context.Context) error {
 		<-gctx.Done()
 		defer stop() // what requests counted is written after the last of them
 		r.api.Ready(false)
+		unused.close()
 		limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 		defer cancel()
 		if server.Shutdown(limit) != nil {
