@@ -150,3 +150,45 @@ func TestDamagedCacheIsIgnored(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestInitBinary(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("PATH", dir)
+	shim := filepath.Join(dir, "longshore-shim")
+	if _, err := InitBinary("/no/such/init", shim); err == nil {
+		t.Error("a configured program that is missing must be an error")
+	}
+	if _, err := exec.LookPath("/usr/libexec/docker/docker-init"); err != nil {
+		if got, err := InitBinary("", shim); err != nil || got != shim {
+			t.Errorf("without tini: %q, %v", got, err)
+		}
+	}
+	tini := filepath.Join(dir, "docker-init")
+	if err := os.WriteFile(tini, []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, configured := range []string{"", tini, "docker-init"} {
+		if got, err := InitBinary(configured, shim); err != nil || got != tini {
+			t.Errorf("%q: %q, %v", configured, got, err)
+		}
+	}
+}
+
+func TestWarningsAndSecurityOptions(t *testing.T) {
+	f := &host.Facts{}
+	f.Cgroup.Version = "1"
+	w := strings.Join(f.Warnings(), "\n")
+	for _, want := range []string{"WARNING: No memory limit support", "WARNING: No swap limit support", "WARNING: No blkio throttle.read_bps_device support", "WARNING: IPv4 forwarding is disabled"} {
+		if !strings.Contains(w, want) {
+			t.Errorf("no %q in\n%s", want, w)
+		}
+	}
+	f.Cgroup.Version = "2"
+	if w := strings.Join(f.Warnings(), "\n"); strings.Contains(w, "oom kill") || !strings.Contains(w, "WARNING: No io.max (rbps) support") {
+		t.Errorf("v2:\n%s", w)
+	}
+	f.Security.Seccomp, f.Cgroup.Namespaces = true, true
+	if got := f.SecurityOptions("builtin", false, true); !slices.Equal(got, []string{"name=seccomp,profile=builtin", "name=cgroupns"}) {
+		t.Errorf("%q", got)
+	}
+}
