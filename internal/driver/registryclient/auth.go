@@ -152,6 +152,8 @@ var errNoBasic = fault.New(errdefs.ErrUnauthenticated, "no basic auth credential
 func (s *session) token(ctx context.Context, c challenge) (string, error) {
 	scopes := s.scopes(c)
 	key := strings.Join(scopes, " ")
+	s.fetching.Lock() // parallel requests ask for one token
+	defer s.fetching.Unlock()
 	s.mu.Lock()
 	t, ok := s.tokens[key]
 	s.mu.Unlock()

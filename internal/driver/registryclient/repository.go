@@ -52,7 +52,7 @@ func (r *Repository) Manifest(ctx context.Context, tagOrDigest string) (ocispec.
 			return d, nil, fault.Internal("manifest verification failed for digest %s", want)
 		}
 	}
-	if strings.Contains(d.MediaType, "manifest.v1+") {
+	if strings.Contains(d.MediaType, "docker.distribution.manifest.v1+") {
 		return d, nil, fault.Invalid("Docker Image Format v1 and Docker Image manifest version 2, schema 1 support has been removed. "+
 			"Suggest the author of %s to upgrade the image to the OCI Format or Docker Image manifest v2, schema 2. "+
 			"More information at https://docs.docker.com/go/deprecated-image-specs/", r.Host()+"/"+r.Path+":"+tagOrDigest)

@@ -32,6 +32,8 @@ type session struct {
 	scope     string
 	extra     []string // further scopes, for mounts from other repositories
 
+	fetching sync.Mutex // held while a token is fetched
+
 	mu        sync.Mutex // guards what follows
 	challenge []challenge
 	tokens    map[string]token // by scope

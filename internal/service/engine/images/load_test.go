@@ -7,11 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"longshore/internal/driver/registryclient"
 )
-
-func testClient(testing.TB) *registryclient.Client { return &registryclient.Client{} }
 
 func TestLoadToRootFS(t *testing.T) {
 	r := newRig(t, Config{})
