@@ -1,0 +1,260 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// benchRun measures whole runs, interleaved so that all see the same machine.
+func (b *bench) benchRun(work, network, target string) error {
+	var ours, docker, bare []time.Duration
+	one := func(list *[]time.Duration, f func() error) error {
+		t, err := times(1, f)
+		*list = append(*list, t...)
+		return err
+	}
+	for i := range b.n {
+		if err := one(&bare, func() error { return exec.Command("runc", "run", "--bundle", b.bundle, fmt.Sprintf("bare%d", i)).Run() }); err != nil {
+			return fmt.Errorf("bare runc: %w", err)
+		}
+		if err := one(&ours, func() error { _, err := b.ours.run("run", "--rm", "--network", network, "busybox", "true"); return err }); err != nil {
+			return err
+		}
+		if b.docker == nil || i >= (b.n+2)/3 {
+			continue
+		}
+		if err := one(&docker, func() error { _, err := b.docker.run("run", "--rm", "--network", network, "busybox", "true"); return err }); err != nil {
+			return err
+		}
+	}
+	o, d, r := sortedMedian(ours), sortedMedian(docker), sortedMedian(bare)
+	print(work, ms(o), ms(d), ms(r), ratio(float64(o), float64(r))+" bare, "+ratio(float64(o), float64(d))+" dockerd", target)
+	return nil
+}
+
+func sortedMedian(d []time.Duration) time.Duration {
+	slices.Sort(d)
+	return median(d)
+}
+
+func (b *bench) benchExec() error {
+	var med [2]time.Duration
+	for i, d := range b.daemons() {
+		id, err := d.run("run", "-d", "busybox", "sleep", "1000")
+		if err != nil {
+			return err
+		}
+		t, err := times(b.n, func() error { _, err := d.run("exec", id, "true"); return err })
+		if err != nil {
+			return err
+		}
+		med[i] = median(t)
+		if _, err := d.run("rm", "-f", id); err != nil {
+			return err
+		}
+	}
+	print("docker exec c true", ms(med[0]), ms(med[1]), "–", ratio(float64(med[0]), float64(med[1]))+" dockerd", "≤ 0.4 × dockerd")
+	return nil
+}
+
+// benchParallel starts 60 containers, 8 at a time.
+func (b *bench) benchParallel() error {
+	const total, workers = 60, 8
+	var rate [2]float64
+	for i, d := range b.daemons() {
+		begin := time.Now()
+		jobs := make(chan int)
+		errs := make(chan error, total)
+		var wg sync.WaitGroup
+		for range workers {
+			wg.Go(func() {
+				for range jobs {
+					_, err := d.run("run", "-d", "busybox", "sleep", "1000")
+					errs <- err
+				}
+			})
+		}
+		for j := range total {
+			jobs <- j
+		}
+		close(jobs)
+		wg.Wait()
+		rate[i] = total / time.Since(begin).Seconds()
+		for range total {
+			if err := <-errs; err != nil {
+				return err
+			}
+		}
+		ids, err := d.run("ps", "-aq")
+		if err != nil {
+			return err
+		}
+		if _, err := d.run(append([]string{"rm", "-f"}, strings.Fields(ids)...)...); err != nil {
+			return err
+		}
+	}
+	print("60 × run -d, 8 at a time", perSecond(rate[0]), perSecond(rate[1]), "–", ratio(rate[0], rate[1])+" dockerd", "≥ 5 × dockerd")
+	return nil
+}
+
+func perSecond(r float64) string {
+	if r == 0 {
+		return "–"
+	}
+	return fmt.Sprintf("%.1f /s", r)
+}
+
+const megabytes = 200
+
+// produce writes 200 MB of lines as fast as it can.
+var produce = []string{"sh", "-c", fmt.Sprintf("yes 0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789 | head -c %d", megabytes<<20)}
+
+func (b *bench) benchAttach() error {
+	var rate [2]float64
+	for i, d := range b.daemons() {
+		t, err := discard(d.command(append([]string{"run", "--rm", "busybox"}, produce...)...))
+		if err != nil {
+			return err
+		}
+		rate[i] = megabytes / t.Seconds()
+	}
+	print("attach, 200 MB", mbs(rate[0]), mbs(rate[1]), "–", ratio(rate[0], rate[1])+" dockerd", "≥ 200 MB/s")
+	return nil
+}
+
+func (b *bench) benchLogs() error {
+	var rate [2]float64
+	for i, d := range b.daemons() {
+		id, err := d.run(append([]string{"run", "-d", "busybox"}, produce...)...)
+		if err != nil {
+			return err
+		}
+		if _, err := d.run("wait", id); err != nil {
+			return err
+		}
+		t, err := discard(d.command("logs", id))
+		if err != nil {
+			return err
+		}
+		rate[i] = megabytes / t.Seconds()
+		if _, err := d.run("rm", id); err != nil {
+			return err
+		}
+	}
+	print("docker logs, 200 MB", mbs(rate[0]), mbs(rate[1]), "–", ratio(rate[0], rate[1])+" dockerd", "≥ 150 MB/s")
+	return nil
+}
+
+func mbs(r float64) string {
+	if r == 0 {
+		return "–"
+	}
+	return fmt.Sprintf("%.0f MB/s", r)
+}
+
+func discard(c *exec.Cmd) (time.Duration, error) {
+	out, err := c.StdoutPipe()
+	if err != nil {
+		return 0, err
+	}
+	begin := time.Now()
+	if err := c.Start(); err != nil {
+		return 0, err
+	}
+	n, err := io.Copy(io.Discard, out)
+	if err != nil {
+		return 0, err
+	}
+	if err := c.Wait(); err != nil {
+		return 0, err
+	}
+	if n < megabytes<<20 {
+		return 0, fmt.Errorf("only %d bytes of %d arrived", n, megabytes<<20)
+	}
+	return time.Since(begin), nil
+}
+
+// benchMemory adds up the private memory of all shims of 20 idle containers, and the daemon's RSS.
+func (b *bench) benchMemory() error {
+	const count = 20
+	for range count {
+		if _, err := b.ours.run("run", "-d", "busybox", "sleep", "1000"); err != nil {
+			return err
+		}
+	}
+	<-time.After(3 * time.Second) // let start-up garbage be collected: idle is what is measured
+	private, shims := 0, 0
+	all, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		return err
+	}
+	for _, path := range all {
+		text, _ := os.ReadFile(path)
+		if strings.Contains(string(text), "longshore-shim") && strings.Contains(string(text), b.dir) {
+			private += field(filepath.Join(filepath.Dir(path), "smaps_rollup"), "Private_Dirty:") + field(filepath.Join(filepath.Dir(path), "smaps_rollup"), "Private_Clean:")
+			shims++
+		}
+	}
+	rss := field(fmt.Sprintf("/proc/%d/status", b.ours.cmd.Process.Pid), "VmRSS:")
+	print("private memory per idle container", fmt.Sprintf("%.2f MB", float64(private)/float64(max(shims, 1))/1024), "–", "–", "–", "≤ 1.5 MB")
+	print("daemon RSS with 20 idle containers", fmt.Sprintf("%.0f MB", float64(rss)/1024), "–", "–", "–", "≤ 60 MB")
+	ids, err := b.ours.run("ps", "-aq")
+	if err != nil {
+		return err
+	}
+	_, err = b.ours.run(append([]string{"rm", "-f"}, strings.Fields(ids)...)...)
+	return err
+}
+
+// field reads a line "Name:  123 kB".
+func field(path, name string) int {
+	text, _ := os.ReadFile(path)
+	for _, line := range strings.Split(string(text), "\n") {
+		if rest, ok := strings.CutPrefix(line, name); ok {
+			n, _ := strconv.Atoi(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")))
+			return n
+		}
+	}
+	return 0
+}
+
+// benchLoad loads an image of about 170 MB in three layers.
+func (b *bench) benchLoad() error {
+	file := filepath.Join(b.dir, "big.tar")
+	id, err := b.ours.run("run", "-d", "busybox", "sh", "-c", "for i in $(seq 3000); do head -c 56000 /dev/urandom >/f$i; done")
+	if err != nil {
+		return err
+	}
+	for _, args := range [][]string{{"wait", id}, {"commit", id, "big"}, {"save", "-o", file, "big"}, {"rm", id}} {
+		if _, err := b.ours.run(args...); err != nil {
+			return err
+		}
+	}
+	var best [2]time.Duration
+	for i, d := range b.daemons() {
+		for range 3 {
+			_, _ = d.run("rmi", "-f", "big") // missing the first time
+			t, err := times(1, func() error { _, err := d.run("load", "-i", file); return err })
+			if err != nil {
+				if d == b.docker {
+					best[i] = 0 // an archive that an old dockerd does not read leaves its column empty
+					break
+				}
+				return err
+			}
+			if best[i] == 0 || t[0] < best[i] {
+				best[i] = t[0]
+			}
+		}
+	}
+	print("docker load, 170 MB", ms(best[0]), ms(best[1]), "–", ratio(float64(best[1]), float64(best[0]))+" faster", "≥ 2 × dockerd")
+	return nil
+}
