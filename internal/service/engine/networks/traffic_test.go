@@ -294,3 +294,32 @@ func addrs(m *dns.Msg) []string {
 	}
 	return out
 }
+
+// dialFrom is a UDP socket inside of a namespace, connected to an address.
+func dialFrom(t testing.TB, ns, address string) net.Conn {
+	t.Helper()
+	var c net.Conn
+	err := in(t, ns, func() (err error) {
+		c, err = net.Dial("udp", address)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// askAgain asks until there is an answer.
+func askAgain(t testing.TB, c net.Conn) string {
+	t.Helper()
+	b := make([]byte, 100)
+	for range 20 {
+		_, _ = c.Write([]byte("?"))
+		_ = c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		if n, err := c.Read(b); err == nil {
+			return string(b[:n])
+		}
+	}
+	return ""
+}
