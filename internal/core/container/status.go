@@ -10,6 +10,9 @@ import (
 
 // Sentence is the state as the STATUS column of docker ps shows it.
 func (s State) Sentence(now time.Time) string {
+	if s.Phase == Starting {
+		s.Phase = s.Before
+	}
 	switch s.Phase {
 	case Running:
 		up := "Up " + units.HumanDuration(now.Sub(s.StartedAt))

@@ -40,7 +40,7 @@ func (w *Waiting) Result(ctx context.Context) (*container.WaitResponse, error) {
 		return nil, fault.NotFound("No such container: %s", w.h.id)
 	}
 	r := &container.WaitResponse{StatusCode: int64(rec.State.ExitCode)}
-	if rec.State.Error != "" {
+	if rec.State.Phase == core.Dead { // it could not be removed; a failed start is told to who asked for it
 		r.Error = &container.WaitExitError{Message: rec.State.Error}
 	}
 	return r, nil
