@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -321,7 +322,13 @@ func TestV1Stats(t *testing.T) {
 	if s, err := out.ReadString('\n'); s != "done\n" {
 		t.Fatal(s, err)
 	}
-	s, err := g.Stats(ctx)
+	var s *container.StatsResponse
+	limited, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	err = poll(limited, func() (bool, error) { // the kernel adds memory.stat up every two seconds
+		s, err = g.Stats(ctx)
+		return err != nil || s.MemoryStats.Stats["total_rss"] > 0, err
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

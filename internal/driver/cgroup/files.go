@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -42,10 +43,28 @@ func openRetry(path string, flags int) (int, error) {
 	}
 }
 
-// read returns a control file's bytes without the last newline; kernel files are small and read whole.
+// read returns a control file's bytes without the last newline. It avoids os.ReadFile, which would put each of these
+// files under epoll.
 func read(dir, file string) ([]byte, error) {
-	data, err := os.ReadFile(dir + "/" + file)
-	return bytes.TrimSuffix(data, []byte("\n")), err
+	path := dir + "/" + file
+	fd, err := openRetry(path, unix.O_RDONLY|unix.O_CLOEXEC)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	data := make([]byte, 0, 512)
+	for {
+		n, err := unix.Read(fd, data[len(data):cap(data)])
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return nil, &os.PathError{Op: "read", Path: path, Err: err}
+		case n == 0:
+			return bytes.TrimSuffix(data, []byte("\n")), nil
+		default:
+			data = slices.Grow(data[:len(data)+n], 512)
+		}
+	}
 }
 
 // readUint reads a number; "max", -1 and anything unreadable are ok=false.

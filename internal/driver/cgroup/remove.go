@@ -91,7 +91,7 @@ func pidsBelow(dirs ...string) ([]int, error) {
 			if err != nil || !e.IsDir() {
 				return ignoreGone(err)
 			}
-			found, err := readPIDs(p + "/cgroup.procs")
+			found, err := readPIDs(p)
 			pids = append(pids, found...)
 			return ignoreGone(err)
 		})
@@ -103,8 +103,8 @@ func pidsBelow(dirs ...string) ([]int, error) {
 	return slices.Compact(pids), nil
 }
 
-func readPIDs(path string) ([]int, error) {
-	data, err := os.ReadFile(path)
+func readPIDs(dir string) ([]int, error) {
+	data, err := read(dir, "cgroup.procs")
 	var pids []int
 	for line := range bytes.Lines(data) {
 		if pid, err := strconv.Atoi(string(bytes.TrimSpace(line))); err == nil && pid > 0 {
