@@ -5,6 +5,8 @@ package blob
 
 import (
 	"context"
+	_ "crypto/sha256" // digest.SHA256
+	_ "crypto/sha512" // digest.SHA512
 	"io"
 	"os"
 	"time"

@@ -6,6 +6,8 @@
 package distribution
 
 import (
+	_ "crypto/sha256" // digest.SHA256
+	_ "crypto/sha512" // digest.SHA512
 	"strings"
 
 	"github.com/opencontainers/go-digest"
