@@ -149,8 +149,8 @@ func (s *supervisor) launchContainer() (pid int, text string, err error) {
 		logFile: cfg.Dir + "/" + shimproto.RuntimeLogName,
 		pidFile: pidFile,
 		console: "console.sock",
-		args:    []string{"run", "--bundle", cfg.Dir, "--pid-file", pidFile, "--detach"},
-		id:      cfg.ID,
+		args:    []string{"run", "--bundle", cfg.Dir, "--pid-file", pidFile, "--detach"}, hide: cfg.HideMounts,
+		id: cfg.ID,
 	})
 	if err != nil || pid == 0 {
 		return 0, text, err
@@ -204,7 +204,7 @@ func (s *supervisor) killRest() {
 	defer release()
 	argv := append(append([]string(nil), s.cfg.Runtime...), "kill", "--all", s.cfg.ID, "KILL")
 	fd := null.Fd()
-	pid, err := proc.Start(argv, [3]uintptr{fd, fd, fd}, nil)
+	pid, err := proc.Start(argv, [3]uintptr{fd, fd, fd}, nil, nil)
 	if err != nil {
 		return
 	}
@@ -308,7 +308,7 @@ func (s *supervisor) compressor() logwriter.Compressor {
 		defer release()
 		fd := null.Fd()
 		argv := []string{"/proc/self/exe", compressCommand, path, strconv.FormatInt(last, 10)}
-		pid, err := proc.Start(argv, [3]uintptr{fd, fd, fd}, nil)
+		pid, err := proc.Start(argv, [3]uintptr{fd, fd, fd}, nil, nil)
 		if err != nil {
 			close(over)
 			return over

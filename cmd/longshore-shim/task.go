@@ -73,6 +73,7 @@ type launch struct {
 	logFile, pidFile string
 	console          string // name of the console socket, in the run directory
 	args             []string
+	hide             []string // mounts that the runtime must not see
 	id               string
 }
 
@@ -95,7 +96,7 @@ func (t *task) launch(l launch) (pid int, text string, err error) {
 		w.console = c
 		argv = append(argv, "--console-socket", c.path)
 	}
-	runtimePID, err := proc.Start(append(argv, l.id), w.child, t.s.cfg.CgroupDirs)
+	runtimePID, err := proc.Start(append(argv, l.id), w.child, t.s.cfg.CgroupDirs, l.hide)
 	if err != nil {
 		return 0, "", prefixed("fork/exec "+argv[0]+": ", err)
 	}

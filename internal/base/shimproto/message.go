@@ -33,6 +33,8 @@ type Config struct {
 	Runtime []string
 	// CgroupDirs are entered before the OCI runtime starts.
 	CgroupDirs []string
+	// HideMounts are mount points that the OCI runtime's run must not see.
+	HideMounts []string
 	// OOMFiles are candidates of files with an "oom_kill <n>" line; the first readable one counts.
 	OOMFiles []string
 	Terminal bool
@@ -57,6 +59,7 @@ func (c *Config) Encode() []byte {
 	w.String(c.Dir)
 	w.Strings(c.Runtime)
 	w.Strings(c.CgroupDirs)
+	w.Strings(c.HideMounts)
 	w.Strings(c.OOMFiles)
 	w.Bool(c.Terminal)
 	w.Bool(c.Stdin)
@@ -76,7 +79,7 @@ func (c *Config) Encode() []byte {
 // DecodeConfig reads the payload of Setup.
 func DecodeConfig(b []byte) (*Config, error) {
 	p := Parser{B: b}
-	c := &Config{ID: p.String(), Dir: p.String(), Runtime: p.Strings(), CgroupDirs: p.Strings(), OOMFiles: p.Strings()}
+	c := &Config{ID: p.String(), Dir: p.String(), Runtime: p.Strings(), CgroupDirs: p.Strings(), HideMounts: p.Strings(), OOMFiles: p.Strings()}
 	c.Terminal, c.Stdin, c.StdinOnce, c.KillAll = p.Bool(), p.Bool(), p.Bool(), p.Bool()
 	c.Height, c.Width = uint16(p.Uint()), uint16(p.Uint())
 	c.LogDriver, c.LogPath = p.String(), p.String()

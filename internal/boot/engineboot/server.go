@@ -6,6 +6,7 @@ import (
 
 	"longshore/internal/server/engineapi"
 	containersapi "longshore/internal/server/engineapi/containers"
+	imagesapi "longshore/internal/server/engineapi/images"
 	networksapi "longshore/internal/server/engineapi/networks"
 	"longshore/internal/server/engineapi/version"
 	volumesapi "longshore/internal/server/engineapi/volumes"
@@ -24,6 +25,7 @@ func (e *engine) makeServer(context.Context, *closers) error {
 	}
 	routes := slices.Concat(
 		containersapi.Routes(e.containers),
+		imagesapi.Routes(e.images, e.containers),
 		networksapi.Routes(e.networks, e.containers),
 		volumesapi.Routes(e.volumes),
 	)

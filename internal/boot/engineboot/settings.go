@@ -116,4 +116,3 @@ func initPath(configured string) (string, error) {
 	}
 	return shimPath("")
 }
-

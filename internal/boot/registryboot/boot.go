@@ -81,29 +81,32 @@ func Embedded(root, port string) *registryconfig.Config {
 }
 
 // New opens everything and listens; it serves nothing yet. The caller runs it, or closes it.
-func New(ctx context.Context, cfg *registryconfig.Config, o Options) (r *Registry, err error) {
-	r = &Registry{cfg: cfg, options: o}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, r.Close())
-		}
-	}()
+func New(ctx context.Context, cfg *registryconfig.Config, o Options) (*Registry, error) {
+	r := &Registry{cfg: cfg, options: o}
+	if err := r.open(ctx); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
+}
+
+func (r *Registry) open(ctx context.Context) (err error) {
+	cfg, o := r.cfg, r.options
 	if r.logs, err = openLogs(cfg.Log, o.Logger); err != nil {
-		return nil, err
+		return err
 	}
 	r.log = r.logs.main
 	if r.shelves, err = openShelves(ctx, cfg.Storage, exclusively); err != nil {
-		return nil, err
+		return err
 	}
 	if r.service, err = registry.New(r.shelves.index, r.shelves.blobs, r.serviceConfig()); err != nil {
-		return nil, err
+		return err
 	}
 	if r.auth, err = auth.New(r.shelves.accounts, authConfig(cfg.HTTP)); err != nil {
-		return nil, err
+		return err
 	}
 	if cfg.HTTP.TLS != nil {
 		if r.certs, err = loadCertificates(*cfg.HTTP.TLS, needsCertificate(cfg.HTTP)); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if cfg.MetricsPath() != "" {
@@ -113,7 +116,7 @@ func New(ctx context.Context, cfg *registryconfig.Config, o Options) (r *Registr
 	if r.listener = o.Listener; r.listener == nil {
 		r.listener, err = net.Listen("tcp", net.JoinHostPort(cfg.HTTP.Address, cfg.HTTP.Port))
 	}
-	return r, err
+	return err
 }
 
 // Service is the registry without HTTP, for the engine that shares its process.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -49,46 +50,43 @@ type closer func() error
 
 func (c closer) Close() error { return c() }
 
-func openShelves(ctx context.Context, cfg registryconfig.Global, how use) (s *shelves, err error) {
-	s = &shelves{shared: cfg.CacheDriver.Postgres()}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.Close())
-		}
-	}()
+func openShelves(ctx context.Context, cfg registryconfig.Global, how use) (*shelves, error) {
+	s := &shelves{shared: cfg.CacheDriver.Postgres()}
+	if err := s.open(ctx, cfg, how); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func (s *shelves) open(ctx context.Context, cfg registryconfig.Global, how use) (err error) {
 	root := filepath.Join(cfg.RootDirectory, ours)
 	if cfg.RootDirectory != "" {
 		if err := os.MkdirAll(root, 0o700); err != nil {
-			return nil, fmt.Errorf("storage.rootDirectory: %w", err)
+			return fmt.Errorf("storage.rootDirectory: %w", err)
 		}
 		if !s.shared && how == exclusively {
 			lock, err := rootlock.Acquire(root)
 			if err != nil {
-				return nil, fmt.Errorf("storage.rootDirectory: %w", err)
+				return fmt.Errorf("storage.rootDirectory: %w", err)
 			}
 			s.closers = append(s.closers, closer(lock.Release))
 		}
 	}
 	if err := s.openIndex(ctx, cfg, root); err != nil {
-		return nil, err
+		return err
 	}
 	if s.blobs, err = openStore(ctx, &cfg.Storage); err != nil {
-		return nil, err
+		return err
 	}
-	routes := make([]string, 0, len(cfg.SubPaths))
-	for route := range cfg.SubPaths {
-		routes = append(routes, route)
-	}
-	slices.Sort(routes)
-	for _, route := range routes {
+	for _, route := range slices.Sorted(maps.Keys(cfg.SubPaths)) {
 		store, err := openStore(ctx, cfg.SubPaths[route])
 		if err != nil {
-			return nil, fmt.Errorf("storage.subPaths.%s: %w", route, err)
+			return fmt.Errorf("storage.subPaths.%s: %w", route, err)
 		}
 		name := strings.Trim(route, "/")
 		s.placements = append(s.placements, registry.Placement{Prefix: name, Name: name, Store: store})
 	}
-	return s, nil
+	return nil
 }
 
 func (s *shelves) openIndex(ctx context.Context, cfg registryconfig.Global, root string) error {

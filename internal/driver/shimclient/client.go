@@ -176,7 +176,7 @@ func (c *Client) fork(l runtime.Launch, listener int) (*process, error) {
 	return c.connect(l, conn, pid)
 }
 
-// environment is ours without what speaks to this very process or tunes its Go runtime.
+// environment is ours without what speaks to this very process or tunes its Go runtime, which is set for a shim.
 func environment() []string {
 	var env []string
 	for _, v := range os.Environ() {
@@ -188,7 +188,7 @@ func environment() []string {
 			env = append(env, v)
 		}
 	}
-	return env
+	return append(env, "GOMAXPROCS=1") // see the shim's package comment
 }
 
 // config translates a launch into what the shim is told.
@@ -197,6 +197,7 @@ func config(l runtime.Launch) *shimproto.Config {
 		ID: l.ID, Dir: l.Dir,
 		Runtime:    commandLine(l.Runtime),
 		CgroupDirs: l.CgroupDirs,
+		HideMounts: l.Runtime.HideMounts,
 		OOMFiles:   oomFiles(l),
 		Terminal:   l.Terminal, Stdin: l.Stdin, StdinOnce: l.StdinOnce,
 		KillAll: sharesPIDs(l.Spec),

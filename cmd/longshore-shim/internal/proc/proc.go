@@ -103,11 +103,11 @@ func (r *Reaper) Signal(pid int, sig syscall.Signal) error {
 	return syscall.Kill(pid, sig)
 }
 
-// Start runs argv with the given stdio inside the cgroup directories. The caller holds the reaper's Hold and claims the
-// pid.
-func Start(argv []string, stdio [3]uintptr, cgroups []string) (pid int, err error) {
+// Start runs argv with the given stdio inside the cgroup directories, in a mount namespace without the mounts to hide.
+// The caller holds the reaper's Hold and claims the pid.
+func Start(argv []string, stdio [3]uintptr, cgroups, hide []string) (pid int, err error) {
 	attr := &syscall.ProcAttr{Env: os.Environ(), Files: stdio[:], Sys: &syscall.SysProcAttr{}}
-	if len(cgroups) == 0 {
+	if len(cgroups) == 0 && len(hide) == 0 {
 		attr.Sys.Pdeathsig = syscall.SIGKILL // a shim that is killed takes an OCI runtime at work with it
 		return syscall.ForkExec(argv[0], argv, attr)
 	}
@@ -120,11 +120,11 @@ func Start(argv []string, stdio [3]uintptr, cgroups []string) (pid int, err erro
 		defer syscall.Close(fd)
 		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, fd
 	}
-	if len(v1) == 0 {
+	if len(v1) == 0 && len(hide) == 0 {
 		attr.Sys.Pdeathsig = syscall.SIGKILL
 		return syscall.ForkExec(argv[0], argv, attr)
 	}
-	return startInV1(argv, attr, v1)
+	return startApart(argv, attr, v1, hide)
 }
 
 // split tells the directories of v1 hierarchies, which have a file "tasks", from that of v2. A hybrid system has both.
@@ -139,9 +139,10 @@ func split(dirs []string) (v1 []string, v2 string) {
 	return v1, v2
 }
 
-// startInV1 moves one thread into the groups, forks there and lets the thread end. Moving a thread by "tasks" is a
-// tenth of a millisecond where moving a process by "cgroup.procs" waits for a grace period of the kernel's RCU.
-func startInV1(argv []string, attr *syscall.ProcAttr, dirs []string) (int, error) {
+// startApart moves one thread into the groups and out of our mount namespace, forks there and lets the thread end. Moving
+// a thread by "tasks" is a tenth of a millisecond where moving a process by "cgroup.procs" waits for a grace period of the
+// kernel's RCU.
+func startApart(argv []string, attr *syscall.ProcAttr, dirs, hide []string) (int, error) {
 	type result struct {
 		pid, tid int
 		err      error
@@ -156,6 +157,9 @@ func startInV1(argv []string, attr *syscall.ProcAttr, dirs []string) (int, error
 			return
 		}
 		if r.err = enter(dirs); r.err == nil {
+			r.err = conceal(hide)
+		}
+		if r.err == nil {
 			r.pid, r.err = syscall.ForkExec(argv[0], argv, attr)
 		}
 		done <- r
@@ -178,6 +182,26 @@ func enter(dirs []string) error {
 		}
 		if err != nil {
 			return errors.New("enter cgroup " + d + ": " + err.Error())
+		}
+	}
+	return nil
+}
+
+// conceal gives the thread a mount namespace of its own without the mounts. Each one's parent becomes private first, so
+// that the host keeps it; all other mounts go on sharing with the host.
+func conceal(mounts []string) error {
+	if len(mounts) == 0 {
+		return nil
+	}
+	if err := syscall.Unshare(syscall.CLONE_FS | syscall.CLONE_NEWNS); err != nil {
+		return errors.New("unshare mounts: " + err.Error())
+	}
+	for _, m := range mounts {
+		parent := m[:strings.LastIndexByte(m, '/')]
+		syscall.Mount("", parent, "", syscall.MS_PRIVATE, "") // no mount point: its mount does not propagate by this path
+		err := syscall.Unmount(m, syscall.MNT_DETACH)
+		if err != nil && err != syscall.EINVAL && err != syscall.ENOENT {
+			return errors.New("hide " + m + ": " + err.Error())
 		}
 	}
 	return nil
