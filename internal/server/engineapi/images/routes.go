@@ -3,10 +3,8 @@ package images
 
 import (
 	"context"
-	"encoding/json"
 	"strings"
 
-	"github.com/containerd/platforms"
 	"github.com/moby/moby/api/pkg/authconfig"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/image"
@@ -203,25 +201,11 @@ func platformList(r *route.Request, name string) ([]ocispec.Platform, error) {
 		if s == "" {
 			continue
 		}
-		p, err := decodePlatform(s)
+		p, err := service.DecodePlatform(s)
 		if err != nil {
 			return nil, err
 		}
 		out = append(out, p)
 	}
 	return out, nil
-}
-
-func decodePlatform(s string) (ocispec.Platform, error) {
-	var p ocispec.Platform
-	if err := json.Unmarshal([]byte(s), &p); err != nil {
-		return p, fault.Invalid("failed to parse platform: %w", err)
-	}
-	if p.OS == "" && p.Architecture == "" && (p.Variant != "" || p.OSVersion != "" || len(p.OSFeatures) > 0) {
-		return p, fault.Invalid("optional platform fields provided, but OS and Architecture are missing")
-	}
-	if p.OS == "" || p.Architecture == "" {
-		return p, fault.Invalid("both OS and Architecture must be provided")
-	}
-	return platforms.Normalize(p), nil
 }

@@ -4,9 +4,6 @@ import (
 	"context"
 	"io"
 
-	"github.com/containerd/platforms"
-
-	"longshore/internal/core/fault"
 	"longshore/internal/server/route"
 	service "longshore/internal/service/engine/images"
 )
@@ -19,11 +16,11 @@ func (h handlers) create(_ context.Context, r *route.Request) (route.Response, e
 		Source: q.Get("fromSrc"), Repo: q.Get("repo"), Tag: q.Get("tag"), Message: q.Get("message"), Changes: q["changes"],
 	}
 	if s := q.Get("platform"); s != "" {
-		p, err := platforms.Parse(s)
+		p, err := service.ParsePlatform(s)
 		if err != nil {
-			return nil, fault.Invalid("%w", err)
+			return nil, err
 		}
-		pull.Platform, imported.Platform = &p, &p
+		pull.Platform, imported.Platform = p, p
 	}
 	return route.Lines{ErrorLine: true, Run: func(ctx context.Context, emit func(any) error) error {
 		if pull.Image != "" {

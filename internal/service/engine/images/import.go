@@ -20,6 +20,7 @@ import (
 	"longshore/internal/core/fault"
 	"longshore/internal/service/engine/images/catalog"
 	"longshore/internal/service/engine/images/changes"
+	"longshore/internal/service/engine/images/transfer"
 )
 
 // ImportOptions describes an import of a root filesystem.
@@ -157,7 +158,7 @@ func (c *counted) Read(p []byte) (int, error) {
 	c.done += int64(n)
 	if c.done-c.told >= 512<<10 || errors.Is(err, io.EOF) && c.done > c.told {
 		c.told = c.done
-		if eerr := c.emit(progressLine("", "Importing", c.done, c.total)); eerr != nil {
+		if eerr := c.emit(transfer.Line("", "Importing", c.done, c.total)); eerr != nil {
 			return n, eerr
 		}
 	}

@@ -17,10 +17,11 @@ import (
 	"longshore/internal/core/fault"
 	"longshore/internal/service/engine/images/archive"
 	"longshore/internal/service/engine/images/catalog"
+	"longshore/internal/service/engine/images/transfer"
 )
 
-// Emit sends one progress object to the client; it may be called concurrently only through a serialiser.
-type Emit func(v any) error
+// Emit sends one progress object to the client. It is called by one goroutine at a time.
+type Emit = transfer.Emit
 
 // Load stores the images of an archive and names them; all of them or, when the archive is broken, none. With
 // platforms, each image must provide them all.

@@ -59,7 +59,7 @@ func (s *Service) RemoveImage(ctx context.Context, ref string, o RemoveOptions) 
 	if users := s.users(f.ID()); len(users) > 0 {
 		name := reference.FamiliarString(f.Ref)
 		if !o.Force {
-			return nil, conflict(name, false, "container "+shortDigest(users[0].ID)+" is using its referenced image "+shortDigest(f.ID().String()))
+			return nil, conflict(name, false, "container "+catalog.Short(users[0].ID)+" is using its referenced image "+catalog.Short(f.ID().String()))
 		}
 		return s.untag(ctx, f.Entry, same)
 	}
@@ -113,13 +113,6 @@ func sameReferences(ref reference.Named, names []catalog.Name) []catalog.Name {
 	return same
 }
 
-func shortDigest(s string) string {
-	if _, hex, ok := strings.Cut(s, ":"); ok {
-		s = hex
-	}
-	return s[:min(12, len(s))]
-}
-
 func conflict(ref string, hard bool, message string) error {
 	forced := "must be forced"
 	if hard {
@@ -145,15 +138,15 @@ func (s *Service) users(img digest.Digest) []User {
 }
 
 func (s *Service) check(e *catalog.Entry, c conflicts) error {
-	id := shortDigest(e.ID().String())
+	id := catalog.Short(e.ID().String())
 	users := s.users(e.ID())
 	for _, u := range users {
 		if u.Running {
-			return conflict(id, true, "image is being used by running container "+shortDigest(u.ID))
+			return conflict(id, true, "image is being used by running container "+catalog.Short(u.ID))
 		}
 	}
 	if c.stopped && len(users) > 0 {
-		return conflict(id, false, "image is being used by stopped container "+shortDigest(users[0].ID))
+		return conflict(id, false, "image is being used by stopped container "+catalog.Short(users[0].ID))
 	}
 	if c.references && len(e.Names) > 1 {
 		return conflict(id, false, "image is referenced in multiple repositories")

@@ -26,6 +26,7 @@ import (
 	"longshore/internal/driver/ctdstore"
 	"longshore/internal/driver/registryclient"
 	"longshore/internal/service/engine/images/catalog"
+	"longshore/internal/service/engine/images/transfer"
 )
 
 // User is what the service must know of a container that uses an image.
@@ -57,8 +58,8 @@ type Service struct {
 
 	names   sync.Mutex // serialises changes of names: transaction, then catalog
 	uses    uses
-	pulls   flights
-	blobs   keyedLock // one download per blob
+	remote  *transfer.Engine
+	pulls   transfer.Flights
 	pruning sync.Mutex
 }
 
@@ -80,7 +81,7 @@ func New(store *ctdstore.Store, client *registryclient.Client, pub event.Publish
 	}
 	s := &Service{store: store, client: client, events: pub, cfg: cfg}
 	s.uses.byContainer = map[string]digest.Digest{}
-	s.pulls.running = map[string]*flight{}
+	s.remote = &transfer.Engine{Store: store, Client: client, Log: cfg.Log, MaxDownloads: cfg.MaxDownloads, MaxUploads: cfg.MaxUploads}
 	ctx := context.Background()
 	all, err := store.Images().List(ctx)
 	if err != nil {

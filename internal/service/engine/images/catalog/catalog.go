@@ -332,6 +332,14 @@ func shortID(s string) string {
 	return s
 }
 
+// Short is a digest or container ID as docker shows it in texts: twelve digits.
+func Short(s string) string {
+	if _, hex, ok := strings.Cut(s, ":"); ok {
+		s = hex
+	}
+	return s[:min(12, len(s))]
+}
+
 // NoSuchImage is docker's error for an image that is not there.
 func NoSuchImage(ref reference.Reference) error {
 	if n, ok := ref.(reference.Named); ok {

@@ -1,14 +1,14 @@
-package images
+package transfer
 
 import (
 	"context"
 	"sync"
 )
 
-// flights lets requests for the same thing share one piece of work. Each sees all its progress: what was reported before
+// Flights lets requests for the same thing share one piece of work. Each sees all its progress: what was reported before
 // it came, the newest line of each object, and then what follows. The work ends early only when nobody waits for it
-// any more.
-type flights struct {
+// any more. The zero value is ready.
+type Flights struct {
 	mu      sync.Mutex
 	running map[string]*flight
 }
@@ -27,8 +27,8 @@ type flight struct {
 
 type subscriber struct{ wake chan struct{} }
 
-// do runs work, or joins it when it runs already under key.
-func (f *flights) do(ctx context.Context, key string, emit Emit, work func(ctx context.Context, emit Emit) error) error {
+// Do runs work, or joins it when it runs already under key.
+func (f *Flights) Do(ctx context.Context, key string, emit Emit, work func(ctx context.Context, emit Emit) error) error {
 	for {
 		f.mu.Lock()
 		fl, joined := f.running[key]
@@ -50,9 +50,12 @@ func (f *flights) do(ctx context.Context, key string, emit Emit, work func(ctx c
 }
 
 // start runs work in a goroutine that its waiters wait for. The caller holds f.mu.
-func (f *flights) start(ctx context.Context, key string, work func(ctx context.Context, emit Emit) error) *flight {
+func (f *Flights) start(ctx context.Context, key string, work func(ctx context.Context, emit Emit) error) *flight {
 	wctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	fl := &flight{cancel: cancel, done: make(chan struct{}), byID: map[string]int{}, subs: map[*subscriber]bool{}}
+	if f.running == nil {
+		f.running = map[string]*flight{}
+	}
 	f.running[key] = fl
 	go func() {
 		defer cancel()
@@ -71,9 +74,9 @@ func (f *flights) start(ctx context.Context, key string, work func(ctx context.C
 func (fl *flight) tell(v any) error {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
-	if m, ok := v.(progressMessage); ok && m.ID != "" {
+	if m, ok := v.(Progress); ok && m.ID != "" {
 		if i, seen := fl.byID[m.ID]; seen {
-			if old, ok := fl.lines[i].(progressMessage); ok && old.Status == m.Status {
+			if old, ok := fl.lines[i].(Progress); ok && old.Status == m.Status {
 				fl.lines[i] = nil // superseded
 			}
 		}

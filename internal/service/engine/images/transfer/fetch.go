@@ -1,4 +1,4 @@
-package images
+package transfer
 
 import (
 	"context"
@@ -26,7 +26,7 @@ import (
 
 // fetch brings one image's content here and unpacks it.
 type fetch struct {
-	svc      *Service
+	*Engine
 	repo     *registryclient.Repository
 	ref      reference.Named
 	platform *ocispec.Platform
@@ -98,8 +98,8 @@ func (f *fetch) choose(idx ocispec.Index) (ocispec.Descriptor, error) {
 
 // document gets a manifest's bytes from the store or the registry.
 func (f *fetch) document(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
-	if f.svc.store.Has(ctx, d.Digest) {
-		return f.svc.store.ReadBytes(ctx, d, 8<<20)
+	if f.Store.Has(ctx, d.Digest) {
+		return f.Store.ReadBytes(ctx, d, 8<<20)
 	}
 	_, body, err := f.repo.Manifest(ctx, d.Digest.String())
 	return body, err
@@ -107,13 +107,13 @@ func (f *fetch) document(ctx context.Context, d ocispec.Descriptor) ([]byte, err
 
 // keep stores a document and where it came from.
 func (f *fetch) keep(ctx context.Context, d ocispec.Descriptor, body []byte) error {
-	_, err := f.svc.store.WriteBlob(ctx, strings.NewReader(string(body)), ocispec.Descriptor{Digest: d.Digest, Size: int64(len(body))}, f.source(ctx, d.Digest))
+	_, err := f.Store.WriteBlob(ctx, strings.NewReader(string(body)), ocispec.Descriptor{Digest: d.Digest, Size: int64(len(body))}, f.source(ctx, d.Digest))
 	return err
 }
 
 // source is the label that records the repository, beside others that are recorded already.
 func (f *fetch) source(ctx context.Context, d digest.Digest) map[string]string {
-	return sourceLabel(ctx, f.svc.store, f.ref, d)
+	return sourceLabel(ctx, f.Store, f.ref, d)
 }
 
 func sourceLabel(ctx context.Context, store *ctdstore.Store, ref reference.Named, d digest.Digest) map[string]string {
@@ -154,7 +154,7 @@ func (f *fetch) manifest(ctx context.Context, d ocispec.Descriptor, body []byte)
 		return f.layers(ctx, doc.Layers, nil)
 	}
 	var cfg dockerspec.DockerOCIImage
-	if err := catalog.ReadJSON(ctx, f.svc.store.Content(), doc.Config, &cfg); err != nil {
+	if err := catalog.ReadJSON(ctx, f.Store.Content(), doc.Config, &cfg); err != nil {
 		return fault.Invalid("invalid image configuration %s: %w", doc.Config.Digest, err)
 	}
 	if f.platform != nil && cfg.OS != "" && !platforms.Only(*f.platform).Match(platforms.Normalize(cfg.Platform)) {
@@ -168,7 +168,7 @@ func (f *fetch) manifest(ctx context.Context, d ocispec.Descriptor, body []byte)
 func (f *fetch) layers(ctx context.Context, layers []ocispec.Descriptor, unpack *ctdstore.Layers) error {
 	emit := serial(f.emit)
 	stored := f.stored(ctx, layers)
-	whole := unpack != nil && !contains(stored, false) && f.svc.store.Unpacked(ctx, unpack.ChainID())
+	whole := unpack != nil && !contains(stored, false) && f.Store.Unpacked(ctx, unpack.ChainID())
 	for i, l := range layers {
 		if whole || i > 0 && repeated(layers, i) {
 			continue
@@ -177,12 +177,12 @@ func (f *fetch) layers(ctx context.Context, layers []ocispec.Descriptor, unpack 
 		if stored[i] {
 			status = "Already exists"
 		}
-		if err := emit(statusLine(shortDigest(l.Digest.String()), status)); err != nil {
+		if err := emit(State(catalog.Short(l.Digest.String()), status)); err != nil {
 			return err
 		}
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	slots := semaphore.NewWeighted(int64(f.svc.cfg.MaxDownloads))
+	slots := semaphore.NewWeighted(int64(f.MaxDownloads))
 	ready := make([]chan struct{}, len(layers))
 	for i, l := range layers {
 		ready[i] = make(chan struct{})
@@ -200,7 +200,7 @@ func (f *fetch) layers(ctx context.Context, layers []ocispec.Descriptor, unpack 
 			unpack.Progress = layerProgress(layers, emit)
 		}
 		g.Go(func() error {
-			err := f.svc.store.Unpack(ctx, *unpack)
+			err := f.Store.Unpack(ctx, *unpack)
 			if err != nil && !errors.Is(err, context.Canceled) {
 				return fault.Internal("failed to register layer: %w", err)
 			}
@@ -216,7 +216,7 @@ func (f *fetch) layer(ctx context.Context, slots *semaphore.Weighted, l ocispec.
 		return f.blob(ctx, l, nil)
 	}
 	if !slots.TryAcquire(1) {
-		if err := emit(statusLine(shortDigest(l.Digest.String()), "Waiting")); err != nil {
+		if err := emit(State(catalog.Short(l.Digest.String()), "Waiting")); err != nil {
 			return err
 		}
 		if err := slots.Acquire(ctx, 1); err != nil {
@@ -238,19 +238,19 @@ func await(ctx context.Context, ready chan struct{}) error {
 
 func layerProgress(layers []ocispec.Descriptor, emit Emit) func(int, bool) {
 	return func(i int, done bool) {
-		id := shortDigest(layers[i].Digest.String())
+		id := catalog.Short(layers[i].Digest.String())
 		if done {
-			_ = emit(statusLine(id, "Pull complete")) // serial keeps the error for the next call
+			_ = emit(State(id, "Pull complete")) // serial keeps the error for the next call
 			return
 		}
-		_ = emit(progressLine(id, "Extracting", layers[i].Size, layers[i].Size))
+		_ = emit(Line(id, "Extracting", layers[i].Size, layers[i].Size))
 	}
 }
 
 func (f *fetch) stored(ctx context.Context, layers []ocispec.Descriptor) []bool {
 	out := make([]bool, len(layers))
 	for i, l := range layers {
-		out[i] = f.svc.store.Has(ctx, l.Digest)
+		out[i] = f.Store.Has(ctx, l.Digest)
 	}
 	return out
 }
@@ -276,34 +276,34 @@ func repeated(layers []ocispec.Descriptor, i int) bool {
 
 // blob brings one blob here. Pulls that want the same blob wait for the first of them.
 func (f *fetch) blob(ctx context.Context, d ocispec.Descriptor, emit Emit) error {
-	unlock, err := f.svc.blobs.lock(ctx, d.Digest)
+	unlock, err := f.blobs.lock(ctx, d.Digest)
 	if err != nil {
 		return err
 	}
 	defer unlock()
 	labels := f.source(ctx, d.Digest)
-	if f.svc.store.Has(ctx, d.Digest) {
-		if err := f.svc.store.Hold(ctx, d.Digest); err != nil {
+	if f.Store.Has(ctx, d.Digest) {
+		if err := f.Store.Hold(ctx, d.Digest); err != nil {
 			return err
 		}
-		if err := f.svc.store.Label(ctx, d.Digest, labels); err != nil || emit == nil {
+		if err := f.Store.Label(ctx, d.Digest, labels); err != nil || emit == nil {
 			return err
 		}
-		return emit(statusLine(shortDigest(d.Digest.String()), "Download complete"))
+		return emit(State(catalog.Short(d.Digest.String()), "Download complete"))
 	}
 	r, err := f.repo.Blob(ctx, d)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	id := shortDigest(d.Digest.String())
+	id := catalog.Short(d.Digest.String())
 	src := io.Reader(r)
 	if emit != nil {
 		src = &meter{r: r, total: d.Size, step: max(d.Size/200, 256<<10), tell: func(done int64) error {
-			return emit(progressLine(id, "Downloading", done, d.Size))
+			return emit(Line(id, "Downloading", done, d.Size))
 		}}
 	}
-	if _, err := f.svc.store.WriteBlob(ctx, src, ocispec.Descriptor{Digest: d.Digest, Size: d.Size}, labels); err != nil {
+	if _, err := f.Store.WriteBlob(ctx, src, ocispec.Descriptor{Digest: d.Digest, Size: d.Size}, labels); err != nil {
 		if errdefs.IsFailedPrecondition(err) || errdefs.IsInvalidArgument(err) {
 			return fault.Internal("filesystem layer verification failed for digest %s: %w", d.Digest, err)
 		}
@@ -312,10 +312,10 @@ func (f *fetch) blob(ctx context.Context, d ocispec.Descriptor, emit Emit) error
 	if emit == nil {
 		return nil
 	}
-	if err := emit(statusLine(id, "Verifying Checksum")); err != nil {
+	if err := emit(State(id, "Verifying Checksum")); err != nil {
 		return err
 	}
-	return emit(statusLine(id, "Download complete"))
+	return emit(State(id, "Download complete"))
 }
 
 // meter reports the progress of reading, at most once per step bytes.
