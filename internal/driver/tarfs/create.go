@@ -2,6 +2,7 @@ package tarfs
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -70,27 +71,41 @@ func (u *unpacker) regular(ctx context.Context, e *entry, content io.Reader) err
 	}
 	f := os.NewFile(uintptr(fd), e.base)
 	defer f.Close()
-	for {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		n, err := content.Read(u.buf)
-		if n > 0 {
-			if _, err := f.Write(u.buf[:n]); err != nil {
-				return err
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return badArchive(err)
-		}
+	if err := u.fill(ctx, f, e.h.Size, content); err != nil {
+		return err
 	}
 	if err := u.attributes(f, e); err != nil {
 		return err
 	}
 	return f.Close()
+}
+
+// fill writes a file's content. Blocks of zeros become holes: an archive can describe a sparse file that is larger than
+// the disk in a few bytes.
+func (u *unpacker) fill(ctx context.Context, f *os.File, size int64, content io.Reader) error {
+	if size > int64(len(u.buf)) {
+		if err := f.Truncate(size); err != nil { // too large for the file system
+			return err
+		}
+	}
+	for at := int64(0); ; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := io.ReadFull(content, u.buf)
+		if n > 0 && (n < len(u.buf) || !bytes.Equal(u.buf, u.zeros)) {
+			if _, err := f.WriteAt(u.buf[:n], at); err != nil {
+				return err
+			}
+		}
+		at += int64(n)
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF) && at == size:
+			return nil
+		case err != nil:
+			return badArchive(err)
+		}
+	}
 }
 
 // attributes sets owner, mode, extended attributes and time of all but links, in the order in which they do not undo

@@ -51,7 +51,7 @@ func (r *Root) Unpack(ctx context.Context, dir string, archive io.Reader, o Unpa
 		return badArchive(err)
 	}
 	defer done()
-	u := unpacker{root: r, base: real, options: o, buf: make([]byte, 128<<10)}
+	u := unpacker{root: r, base: real, options: o, buf: make([]byte, blockLen), zeros: make([]byte, blockLen)}
 	defer u.forgetParent()
 	tr := tar.NewReader(plain)
 	for {
@@ -81,11 +81,14 @@ func badArchive(err error) error {
 	return fault.Invalid("invalid tar archive: %w", err)
 }
 
+const blockLen = 128 << 10
+
 type unpacker struct {
 	root    *Root
 	base    string // absolute in the root, without symbolic links
 	options UnpackOptions
 	buf     []byte
+	zeros   []byte
 	dirs    []dirTime
 
 	// The last parent, since archives come directory by directory. Its name is forgotten when something is removed or
