@@ -44,7 +44,9 @@ func Create(path string, setup func() error) (*Space, error) {
 	})
 	if err != nil {
 		s.Close()
-		_ = Remove(path)
+		if !errors.Is(err, os.ErrExist) { // then it is another's
+			_ = Remove(path)
+		}
 		return nil, fmt.Errorf("create network namespace %s: %w", path, err)
 	}
 	return s, nil

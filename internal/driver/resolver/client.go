@@ -231,6 +231,9 @@ func (c *Client) start(ctx context.Context) error {
 		return err
 	}
 	c.child = cmd
+	// Only the process holds the socket now: when it ends at once, so does the connection.
+	_ = f.Close()
+	_ = l.Close()
 	return c.dial(ctx)
 }
 
