@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -259,27 +260,42 @@ const checkEvery = 30 * time.Second
 
 // Run repairs: when somebody deletes our tables, they are installed anew. It ends with ctx.
 func (f *Firewall) Run(ctx context.Context) error {
-	c, err := nft.New(nft.AsLasting())
+	w, err := watch()
 	if err != nil {
-		return fmt.Errorf("nftables: %w", err)
+		return err
 	}
-	monitor := nft.NewMonitor(nft.WithMonitorAction(nft.MonitorActionDel), nft.WithMonitorObject(nft.MonitorObjectTables))
-	events, err := c.AddGenerationalMonitor(monitor)
+	return f.repairing(ctx, w)
+}
+
+// watch is told of all changes to tables of the network namespace.
+func watch() (*netlink.Conn, error) {
+	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
-		return fmt.Errorf("nftables: watch: %w", err)
+		return nil, fmt.Errorf("nftables: %w", err)
 	}
-	defer monitor.Close()
-	tick := time.NewTicker(checkEvery)
-	defer tick.Stop()
+	if err := c.JoinGroup(unix.NFNLGRP_NFTABLES); err != nil {
+		_ = c.Close()
+		return nil, fmt.Errorf("nftables: watch: %w", err)
+	}
+	return c, nil
+}
+
+// repairing owns the connection. Messages that were lost for want of room, and silence, lead to a look of its own.
+func (f *Firewall) repairing(ctx context.Context, w *netlink.Conn) error {
+	defer w.Close()
+	defer context.AfterFunc(ctx, func() { _ = w.Close() })()
+	const deleted = netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_DELTABLE)
 	for {
-		select {
-		case <-ctx.Done():
+		_ = w.SetReadDeadline(time.Now().Add(checkEvery))
+		messages, err := w.Receive()
+		if ctx.Err() != nil {
 			return nil
-		case _, ok := <-events:
-			if !ok {
-				events = nil // the periodic check goes on
-			}
-		case <-tick.C:
+		}
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, unix.ENOBUFS) {
+			return fmt.Errorf("nftables: watch: %w", err)
+		}
+		if err == nil && !slices.ContainsFunc(messages, func(m netlink.Message) bool { return m.Header.Type == deleted }) {
+			continue
 		}
 		if err := f.Repair(); err != nil {
 			return err
