@@ -66,7 +66,7 @@ func open(ctx context.Context, s *Store) (*Store, error) {
 func (s *Store) Close() error { return s.db.Close() }
 
 // migrations bring the schema from one version to the next. They are never changed, only added to. Moments are
-// nanoseconds since 1970, 0 for never.
+// microseconds since 1970, 0 for never.
 var migrations = []string{
 	`CREATE TABLE api_keys (
 		id TEXT PRIMARY KEY, owner TEXT NOT NULL, hash TEXT NOT NULL UNIQUE, label TEXT NOT NULL, scopes TEXT NOT NULL,
@@ -159,7 +159,7 @@ func (s *Store) AddKey(ctx context.Context, k credential.Key) error {
 		return fmt.Errorf("add key: %w", err)
 	}
 	_, err = s.exec(ctx, `INSERT INTO api_keys (`+keyColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		k.ID, k.User, k.Hash, k.Label, string(scopes), string(k.Proof), k.CreatorUA, nanos(k.Created), nanos(k.Expires), nanos(k.LastUsed))
+		k.ID, k.User, k.Hash, k.Label, string(scopes), string(k.Proof), k.CreatorUA, micros(k.Created), micros(k.Expires), micros(k.LastUsed))
 	if s.taken(err) {
 		return fmt.Errorf("add key %s: %w", k.ID, errdefs.ErrAlreadyExists)
 	}
@@ -217,7 +217,7 @@ func (s *Store) DeleteKey(ctx context.Context, user, id string) error {
 
 // KeyUsed notes a use.
 func (s *Store) KeyUsed(ctx context.Context, hash string, at time.Time) error {
-	if _, err := s.exec(ctx, `UPDATE api_keys SET last_used = ? WHERE hash = ?`, nanos(at), hash); err != nil {
+	if _, err := s.exec(ctx, `UPDATE api_keys SET last_used = ? WHERE hash = ?`, micros(at), hash); err != nil {
 		return fmt.Errorf("note use of key: %w", err)
 	}
 	return nil
@@ -226,7 +226,7 @@ func (s *Store) KeyUsed(ctx context.Context, hash string, at time.Time) error {
 // AddSession keeps a session.
 func (s *Store) AddSession(ctx context.Context, v credential.Session) error {
 	_, err := s.exec(ctx, `INSERT INTO sessions (hash, owner, proof, expires) VALUES (?, ?, ?, ?)`,
-		v.Hash, v.User, string(v.Proof), nanos(v.Expires))
+		v.Hash, v.User, string(v.Proof), micros(v.Expires))
 	if err != nil {
 		return fmt.Errorf("add session: %w", err)
 	}
@@ -253,7 +253,7 @@ func (s *Store) DeleteSession(ctx context.Context, hash string) error {
 
 // SweepSessions forgets what expired before.
 func (s *Store) SweepSessions(ctx context.Context, before time.Time) error {
-	if _, err := s.exec(ctx, `DELETE FROM sessions WHERE expires < ?`, nanos(before)); err != nil {
+	if _, err := s.exec(ctx, `DELETE FROM sessions WHERE expires < ?`, micros(before)); err != nil {
 		return fmt.Errorf("sweep sessions: %w", err)
 	}
 	return nil
@@ -269,16 +269,16 @@ func absent(err error, what string) error {
 	return nil
 }
 
-func nanos(t time.Time) int64 {
+func micros(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
 	}
-	return t.UnixNano()
+	return t.UnixMicro()
 }
 
 func moment(n int64) time.Time {
 	if n == 0 {
 		return time.Time{}
 	}
-	return time.Unix(0, n).UTC()
+	return time.UnixMicro(n).UTC()
 }

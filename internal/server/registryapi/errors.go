@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -28,16 +30,20 @@ type errorEntry struct {
 	Detail  any               `json:"detail,omitempty"`
 }
 
-// writeError is the one place where errors become answers.
-func (s *Server) writeError(x *exchange, err error) {
+// writeError is the one place where errors become answers. cut says that the answer had begun, so that the client can
+// only be told by a broken connection.
+func (s *Server) writeError(x *exchange, err error) (cut bool) {
 	if x.status != 0 {
-		// The answer has begun: the client can only be told by a broken connection.
-		s.log.Warn("answer cut off", "path", x.r.URL.Path, "error", err)
-		panic(http.ErrAbortHandler)
+		level := slog.LevelWarn
+		if gone(x, err) {
+			level = slog.LevelDebug
+		}
+		s.log.Log(context.WithoutCancel(x.r.Context()), level, "answer cut off", "path", x.r.URL.Path, "error", err)
+		return true
 	}
-	if errors.Is(err, context.Canceled) && x.r.Context().Err() != nil {
-		x.status = 499 // the client has gone
-		return
+	if gone(x, err) {
+		x.status = 499
+		return true
 	}
 	status, entry := describe(err)
 	switch status {
@@ -58,6 +64,13 @@ func (s *Server) writeError(x *exchange, err error) {
 	x.version()
 	x.WriteHeader(status)
 	_, _ = x.Write(body) // a client that has gone needs no answer
+	return false
+}
+
+// gone says that an error is the client's going away.
+func gone(x *exchange, err error) bool {
+	return errors.Is(err, context.Canceled) && x.r.Context().Err() != nil ||
+		errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 }
 
 // describe finds status and words for an error.

@@ -104,10 +104,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		*x = exchange{}
 		s.pool.Put(x)
 	}()
+	cut := false
 	if err := s.serve(x); err != nil {
-		s.writeError(x, err)
+		cut = s.writeError(x, err)
 	}
 	s.finish(x)
+	if cut {
+		panic(http.ErrAbortHandler) // net/http closes the connection and says nothing
+	}
 }
 
 // serve does everything up to the error that the client is to read.

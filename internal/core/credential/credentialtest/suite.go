@@ -26,7 +26,7 @@ var at = time.Date(2026, 1, 2, 3, 4, 5, 678000000, time.UTC)
 
 func sample(id, user string) credential.Key {
 	return credential.Key{ID: id, User: user, Hash: "hash-" + id, Label: "label '\"; --", Scopes: []string{"a", "b/**"},
-		Proof: credential.Password, CreatorUA: "curl", Created: at, Expires: at.Add(time.Hour)}
+		Proof: credential.Password, CreatorUA: "curl", Created: at, Expires: at.AddDate(900, 0, 0)}
 }
 
 func keys(t *testing.T, s credential.Store) {
