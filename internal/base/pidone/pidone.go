@@ -13,9 +13,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"unsafe"
 )
@@ -66,14 +66,36 @@ func Run(args []string) int {
 // start runs the command in a process group of its own, which owns the terminal if there is one: signals of the terminal
 // must not reach the command twice.
 func start(args []string) (int, error) {
-	path, err := exec.LookPath(args[0])
-	if err != nil && !errors.Is(err, exec.ErrDot) {
+	path, err := lookPath(args[0], os.Getenv("PATH"))
+	if err != nil {
 		return 0, err
 	}
 	return syscall.ForkExec(path, args, &syscall.ProcAttr{
 		Env: os.Environ(), Files: []uintptr{0, 1, 2},
 		Sys: &syscall.SysProcAttr{Setpgid: true, Foreground: isTerminal(0), Ctty: 0},
 	})
+}
+
+// lookPath finds the command as execvp(3) does. (os/exec would double what a shim carries.)
+func lookPath(name, path string) (string, error) {
+	if strings.Contains(name, "/") {
+		return name, nil // the kernel finds out
+	}
+	err := fs.ErrNotExist
+	for _, dir := range filepath.SplitList(path) {
+		file := filepath.Join("/", dir, name)
+		if !filepath.IsAbs(dir) {
+			file = "./" + filepath.Join(dir, name)
+		}
+		if st, serr := os.Stat(file); serr != nil || st.IsDir() {
+			continue
+		}
+		if syscall.Access(file, 1) == nil {
+			return file, nil
+		}
+		err = fs.ErrPermission
+	}
+	return "", err
 }
 
 func isTerminal(fd uintptr) bool {

@@ -117,3 +117,21 @@ func TestNamed(t *testing.T) {
 		t.Error("wrong name")
 	}
 }
+
+func TestLookPath(t *testing.T) {
+	dir := t.TempDir()
+	for name, mode := range map[string]os.FileMode{"yes": 0o755, "no": 0o644} {
+		if err := os.WriteFile(dir+"/"+name, nil, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := lookPath("yes", "/nowhere:"+dir); got != dir+"/yes" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+	if _, err := lookPath("no", dir); !errors.Is(err, os.ErrPermission) {
+		t.Errorf("not executable: %v", err)
+	}
+	if _, err := lookPath("other", dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("missing: %v", err)
+	}
+}
