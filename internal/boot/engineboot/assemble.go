@@ -21,11 +21,13 @@ import (
 	"longshore/internal/driver/registryclient"
 	"longshore/internal/driver/seccomp"
 	"longshore/internal/driver/shimclient"
+	"longshore/internal/service/engine/archive"
 	"longshore/internal/service/engine/containers"
 	"longshore/internal/service/engine/containers/launch"
 	"longshore/internal/service/engine/containers/mounts"
 	"longshore/internal/service/engine/images"
 	"longshore/internal/service/engine/networks"
+	"longshore/internal/service/engine/system"
 	"longshore/internal/service/engine/volumes"
 )
 
@@ -51,6 +53,8 @@ type parts struct {
 	networks   *networks.Service
 	volumes    *volumes.Service
 	containers *containers.Service
+	archive    *archive.Service
+	system     *system.Service
 }
 
 // assemble builds everything below the HTTP server, bottom up. What it opens is closed by down.
@@ -66,6 +70,8 @@ func assemble(ctx context.Context, cfg *engineconfig.Config, b Build, log *slog.
 		{"networks", e.makeNetworks},
 		{"volumes", e.makeVolumes},
 		{"containers", e.makeContainers},
+		{"archive", e.makeArchive},
+		{"system", e.makeSystem},
 		{"API", e.makeServer},
 	} {
 		if err := step.do(ctx, down); err != nil {
@@ -158,7 +164,7 @@ func (e *engine) makeContainers(context.Context, *closers) error {
 	if err != nil {
 		return err
 	}
-	cfg, err := containerConfig(e.cfg, e.runtimes)
+	cfg, err := containerConfig(e.cfg, e.runtimes, shim)
 	if err != nil {
 		return err
 	}

@@ -5,9 +5,11 @@ import (
 	"slices"
 
 	"longshore/internal/server/engineapi"
+	archiveapi "longshore/internal/server/engineapi/archive"
 	containersapi "longshore/internal/server/engineapi/containers"
 	imagesapi "longshore/internal/server/engineapi/images"
 	networksapi "longshore/internal/server/engineapi/networks"
+	systemapi "longshore/internal/server/engineapi/system"
 	"longshore/internal/server/engineapi/version"
 	volumesapi "longshore/internal/server/engineapi/volumes"
 )
@@ -28,6 +30,8 @@ func (e *engine) makeServer(context.Context, *closers) error {
 		imagesapi.Routes(e.images, e.containers),
 		networksapi.Routes(e.networks, e.containers),
 		volumesapi.Routes(e.volumes),
+		archiveapi.Routes(e.archive),
+		systemapi.Routes(e.system),
 	)
 	e.handler, err = engineapi.New(engineapi.Config{
 		Newest: newestAPI, Oldest: oldestAPI, RefuseNewer: e.cfg.RefuseNewerClients,

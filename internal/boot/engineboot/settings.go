@@ -11,6 +11,7 @@ import (
 
 	"longshore/internal/boot/engineconfig"
 	corenet "longshore/internal/core/network"
+	"longshore/internal/driver/hostcheck"
 	"longshore/internal/service/engine/containers"
 	"longshore/internal/service/engine/containers/launch"
 	"longshore/internal/service/engine/networks"
@@ -60,12 +61,12 @@ func addresses(texts []string) ([]netip.Addr, error) {
 	return out, nil
 }
 
-func containerConfig(c *engineconfig.Config, r *runtimes) (containers.Config, error) {
+func containerConfig(c *engineconfig.Config, r *runtimes, shim string) (containers.Config, error) {
 	profile, err := seccompProfile(c.SeccompProfile)
 	if err != nil {
 		return containers.Config{}, err
 	}
-	init, err := initPath(c.InitPath)
+	init, err := hostcheck.InitBinary(c.InitPath, shim)
 	if err != nil {
 		return containers.Config{}, err
 	}
@@ -98,21 +99,4 @@ func seccompProfile(setting string) (string, error) {
 		return "", fmt.Errorf("seccomp-profile: %w", err)
 	}
 	return string(b), nil
-}
-
-// initPath finds the init that --init puts into containers: as configured, docker's or tini's, else our shim, which
-// can do that work too.
-func initPath(configured string) (string, error) {
-	if configured != "" {
-		if _, err := os.Stat(configured); err != nil {
-			return "", fmt.Errorf("init-path: %w", err)
-		}
-		return configured, nil
-	}
-	for _, p := range []string{"/usr/libexec/docker/docker-init", "/usr/bin/docker-init", "/usr/bin/tini-static", "/usr/bin/tini"} {
-		if _, err := os.Stat(p); err == nil {
-			return p, nil
-		}
-	}
-	return shimPath("")
 }

@@ -1,0 +1,48 @@
+package engineboot
+
+import (
+	"net/netip"
+
+	"github.com/moby/moby/api/types/registry"
+	api "github.com/moby/moby/api/types/system"
+
+	"longshore/internal/boot/engineconfig"
+	corenet "longshore/internal/core/network"
+)
+
+// addressPools are the configured pools, or the built-in ones.
+func addressPools(configured []engineconfig.AddressPool, builtIn []corenet.AddressPool) []api.NetworkAddressPool {
+	var out []api.NetworkAddressPool
+	for _, p := range configured {
+		out = append(out, api.NetworkAddressPool{Base: p.Base, Size: p.Size})
+	}
+	if out != nil {
+		return out
+	}
+	for _, p := range builtIn {
+		out = append(out, api.NetworkAddressPool{Base: p.Base, Size: p.Size})
+	}
+	return out
+}
+
+// registries tells which registries are asked how; Docker Hub and loopback addresses are always there.
+func registries(insecure, mirrors []string) *registry.ServiceConfig {
+	if mirrors == nil {
+		mirrors = []string{}
+	}
+	c := &registry.ServiceConfig{
+		InsecureRegistryCIDRs: []netip.Prefix{netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("127.0.0.0/8")},
+		IndexConfigs: map[string]*registry.IndexInfo{
+			"docker.io": {Name: "docker.io", Mirrors: mirrors, Secure: true, Official: true},
+		},
+		Mirrors: mirrors,
+	}
+	for _, name := range insecure {
+		if p, err := netip.ParsePrefix(name); err == nil {
+			c.InsecureRegistryCIDRs = append(c.InsecureRegistryCIDRs, p)
+			continue
+		}
+		c.IndexConfigs[name] = &registry.IndexInfo{Name: name, Mirrors: []string{}}
+	}
+	return c
+}
