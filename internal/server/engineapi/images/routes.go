@@ -3,9 +3,10 @@ package images
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"strings"
 
-	"github.com/moby/moby/api/pkg/authconfig"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/registry"
@@ -174,13 +175,19 @@ func (h handlers) distribution(ctx context.Context, r *route.Request) (route.Res
 	return route.JSON{Body: out}, nil
 }
 
-// credentials reads X-Registry-Auth. What cannot be read counts as none, as docker has it.
+// credentials reads X-Registry-Auth: JSON in base64, in whichever alphabet and padding clients use. What cannot be read
+// counts as none, as docker has it.
 func credentials(r *route.Request) *registry.AuthConfig {
-	auth, err := authconfig.Decode(r.HTTP.Header.Get(registry.AuthHeader))
-	if err != nil || auth == nil || *auth == (registry.AuthConfig{}) {
+	plain := strings.NewReplacer("+", "-", "/", "_", "=", "").Replace(r.HTTP.Header.Get(registry.AuthHeader))
+	b, err := base64.RawURLEncoding.DecodeString(plain)
+	if err != nil {
 		return nil
 	}
-	return auth
+	var auth registry.AuthConfig
+	if json.Unmarshal(b, &auth) != nil || auth == (registry.AuthConfig{}) {
+		return nil
+	}
+	return &auth
 }
 
 // platform reads the "platform" parameter in its JSON form; nil without.
