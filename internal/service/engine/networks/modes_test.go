@@ -217,3 +217,55 @@ func TestValidate(t *testing.T) {
 		}
 	}
 }
+
+func TestIPv6Only(t *testing.T) {
+	w := newWorld(t)
+	s := w.start()
+	no, yes := false, true
+	w.create(s, mobynet.CreateRequest{Name: "six", EnableIPv4: &no, EnableIPv6: &yes, IPAM: subnet("fd00:6::/64")})
+	tcp := mobynet.MustParsePort("80/tcp")
+	a := w.open(s, "a", func(r *network.Request) {
+		r.Mode = "six"
+		r.Bindings = mobynet.PortMap{tcp: bind("", "8080")}
+	})
+	serve(t, a.NetNS, "a", 80)
+	if e := a.Endpoints["six"]; e.IPAddress.IsValid() || e.GlobalIPv6Address.String() != "fd00:6::2" || len(a.Ports[tcp]) != 1 {
+		t.Errorf("%+v %v", e, a.Ports)
+	}
+	reach(t, "", "tcp", "[fd00:6::1]:8080", "a from")
+}
+
+func TestForeignBridge(t *testing.T) {
+	w := newWorld(t)
+	sh(t, "", "ip link add docker0 type bridge && ip addr add 172.17.0.1/16 dev docker0 && ip link set docker0 up")
+	t.Cleanup(func() { sh(t, "", "ip link del docker0") })
+	s := w.start()
+	v, err := s.Inspect(context.Background(), "bridge", "")
+	if err != nil || v.Options[optName] != "longshore0" || v.IPAM.Config[0].Subnet.String() != "172.18.0.0/16" {
+		t.Errorf("%+v %v", v, err)
+	}
+	own := w.daemon(func(c *Config) { c.Bridge = "docker0" })
+	if err := own.Restore(context.Background(), nil); err != nil {
+		t.Fatal(err)
+	}
+	box := w.open(own, "c", nil)
+	if e := box.Endpoints["bridge"]; e.Gateway.String() != "172.17.0.1" {
+		t.Errorf("%+v", e)
+	}
+	none := w.daemon(func(c *Config) { c.Bridge = "none" })
+	if err := none.Restore(context.Background(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if all, err := none.List(context.Background(), nil); err != nil || len(all) != 2 {
+		t.Error(all, err)
+	}
+	if _, err := none.Open(context.Background(), network.Request{ContainerID: containerID("x")}); httperr.Status(err) != 404 {
+		t.Error(err)
+	}
+	if alias, there := s.links.Owner("docker0"); !there || alias != "" {
+		t.Errorf("the stranger's bridge: %q %v", alias, there)
+	}
+	s.nets.mu.Lock()
+	defer s.nets.mu.Unlock()
+	must(s.links.Delete("longshore0"))
+}

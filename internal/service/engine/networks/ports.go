@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	mobynet "github.com/moby/moby/api/types/network"
@@ -26,31 +27,58 @@ func protoNumber(p mobynet.IPProtocol) uint8 {
 	return unix.IPPROTO_TCP
 }
 
-// publishPorts reserves host ports for what a request publishes and puts them in force towards an endpoint. On error
-// nothing is held.
-func (s *Service) publishPorts(box *sandbox, via *endpoint) error {
+// targets are where published ports of each family lead: the endpoints that also are the way out. Either may be nil.
+type targets struct{ v4, v6 *endpoint }
+
+func (s *Service) targets(box *sandbox) targets {
+	return targets{v4: s.exit(box, false), v6: s.exit(box, true)}
+}
+
+// addr is the container's address that a host address leads to; not valid without one of its family.
+func (t targets) addr(host netip.Addr) netip.Addr {
+	switch {
+	case host.Is4() && t.v4 != nil:
+		return t.v4.IPv4.Addr()
+	case host.Is6() && t.v6 != nil:
+		return t.v6.IPv6.Addr()
+	}
+	return netip.Addr{}
+}
+
+// main is the endpoint whose network decides what is not asked for, nil without any.
+func (t targets) main() *endpoint {
+	if t.v4 != nil {
+		return t.v4
+	}
+	return t.v6
+}
+
+// moved says whether published ports lead elsewhere than they should.
+func (t targets) moved(published []network.Published) bool {
+	return len(published) == 0 || slices.ContainsFunc(published, func(p network.Published) bool { return t.addr(p.HostIP) != p.Target })
+}
+
+// publishPorts reserves host ports for what a request publishes and puts them in force. On error nothing is held.
+func (s *Service) publishPorts(box *sandbox, to targets) error {
 	wishes, err := network.Publications(box.rec.Request)
-	if err != nil || via == nil || len(wishes) == 0 {
+	if err != nil || to.main() == nil || len(wishes) == 0 {
 		return err
 	}
-	n := s.nets.get(via.NetworkID)
+	n := s.nets.get(to.main().NetworkID)
 	for _, w := range wishes {
-		addrs := s.bindAddrs(n, w.HostIP, via)
+		addrs := slices.DeleteFunc(s.bindAddrs(n, w.HostIP), func(a netip.Addr) bool { return !to.addr(a).IsValid() })
 		if len(addrs) == 0 {
 			continue // an address of a family that the container does not have
 		}
 		lease, err := s.ports.Reserve(hostport.Want{Proto: protoNumber(w.Port.Proto()), Addrs: addrs, First: w.First, Last: w.Last})
 		if err != nil {
 			s.releasePorts(box)
-			return publishError(err, box, via, w, addrs)
+			return publishError(err, box, to, w, addrs[0])
 		}
 		box.leases = append(box.leases, lease)
 		for _, a := range addrs {
-			target := via.IPv4.Addr()
-			if a.Is6() {
-				target = via.IPv6.Addr()
-			}
-			box.rec.Published = append(box.rec.Published, network.Published{Port: w.Port, HostIP: a, HostPort: lease.Port, Target: target})
+			p := network.Published{Port: w.Port, HostIP: a, HostPort: lease.Port, Target: to.addr(a)}
+			box.rec.Published = append(box.rec.Published, p)
 		}
 	}
 	if err := s.firewall.Publish(firewallPorts(box.rec.Published)); err != nil {
@@ -62,44 +90,33 @@ func (s *Service) publishPorts(box *sandbox, via *endpoint) error {
 }
 
 // publishError says what failed in docker's words.
-func publishError(err error, box *sandbox, via *endpoint, w network.Publication, addrs []netip.Addr) error {
+func publishError(err error, box *sandbox, to targets, w network.Publication, host netip.Addr) error {
 	var text string
 	if errno := unix.Errno(0); errors.As(err, &errno) {
 		port := strconv.Itoa(int(w.First))
 		if w.Last != w.First {
 			port += "-" + strconv.Itoa(int(w.Last))
 		}
-		text = fmt.Sprintf("failed to bind host port for %s:%s:%s:%s: %s", addrs[0], port, via.IPv4.Addr(), w.Port, errno)
+		text = fmt.Sprintf("failed to bind host port for %s:%s:%s:%s: %s", host, port, to.addr(host), w.Port, errno)
 	} else {
 		text = err.Error()
 	}
-	return fault.Internal("driver failed programming external connectivity on endpoint %s (%s): %s", box.rec.Request.Name, via.ID, text)
+	return fault.Internal("driver failed programming external connectivity on endpoint %s (%s): %s", box.rec.Request.Name, to.main().ID, text)
 }
 
-// bindAddrs are the host addresses to publish on.
-func (s *Service) bindAddrs(n *netw, asked netip.Addr, via *endpoint) []netip.Addr {
-	have := func(a netip.Addr) bool { return (a.Is4() && via.IPv4.IsValid()) || (a.Is6() && via.IPv6.IsValid()) }
+// bindAddrs are the host addresses to publish on: the one asked for, else the network's or the daemon's default.
+func (s *Service) bindAddrs(n *netw, asked netip.Addr) []netip.Addr {
 	if asked.IsValid() {
-		if have(asked) {
-			return []netip.Addr{asked}
-		}
-		return nil
+		return []netip.Addr{asked}
 	}
 	def := s.cfg.BindIP
 	if a, err := netip.ParseAddr(n.rec.Options[optBindIP]); err == nil {
 		def = a
 	}
-	candidates := []netip.Addr{def}
 	if def.IsUnspecified() {
-		candidates = []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
+		return []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
 	}
-	var out []netip.Addr
-	for _, a := range candidates {
-		if have(a) {
-			out = append(out, a)
-		}
-	}
-	return out
+	return []netip.Addr{def}
 }
 
 // releasePorts gives back what a sandbox holds of the host.

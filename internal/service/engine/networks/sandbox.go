@@ -73,7 +73,7 @@ func (s *Service) open(ctx context.Context, box *sandbox, places []place) error 
 	if err := s.route(box, sl.space); err != nil {
 		return err
 	}
-	if err := s.publishPorts(box, s.exit(box, false)); err != nil {
+	if err := s.publishPorts(box, s.targets(box)); err != nil {
 		return err
 	}
 	if err := s.tellNames(ctx, box, sl.space); err != nil {
@@ -215,10 +215,9 @@ func (s *Service) refresh(ctx context.Context, box *sandbox, space *netns.Space)
 	if err := s.route(box, space); err != nil {
 		return err
 	}
-	exit := s.exit(box, false)
-	if exit == nil || len(box.rec.Published) == 0 || box.rec.Published[0].Target != exit.IPv4.Addr() {
+	if to := s.targets(box); to.moved(box.rec.Published) {
 		s.releasePorts(box)
-		if err := s.publishPorts(box, exit); err != nil {
+		if err := s.publishPorts(box, to); err != nil {
 			return err
 		}
 	}
