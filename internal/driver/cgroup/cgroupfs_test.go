@@ -309,6 +309,50 @@ func TestRemoveNestedWithProcesses(t *testing.T) {
 	}
 }
 
+// TestThreadsOfOthersAreSpared enters a group with one thread of this process, as a shim does.
+func TestThreadsOfOthersAreSpared(t *testing.T) {
+	m, parent := hostManager(t)
+	v1 := v1only(t, m)
+	ctx := context.Background()
+	g, err := v1.Create(ctx, parent+"/threads", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, _, _ := inside(t, g, "exec sleep 1000")
+	entered, leave := make(chan error), make(chan struct{})
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends
+		if unix.Gettid() == os.Getpid() {
+			entered <- errors.New("this is the main thread")
+			return
+		}
+		for _, dir := range g.Dirs() {
+			if err := os.WriteFile(dir+"/tasks", []byte("0"), 0); err != nil {
+				entered <- err
+				return
+			}
+		}
+		entered <- nil
+		<-leave
+	}()
+	if err := <-entered; err != nil {
+		t.Skip(err)
+	}
+	limited, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	err = poll(limited, func() (bool, error) {
+		pids, err := g.PIDs(ctx)
+		return slices.Equal(pids, []int{other.Process.Pid}), err
+	})
+	close(leave)
+	if err != nil {
+		t.Error(err)
+	}
+	if err := g.Remove(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestV1Stats(t *testing.T) {
 	m, parent := hostManager(t)
 	v1 := v1only(t, m)

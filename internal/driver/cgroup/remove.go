@@ -103,15 +103,38 @@ func pidsBelow(dirs ...string) ([]int, error) {
 	return slices.Compact(pids), nil
 }
 
+// readPIDs lists the processes of one group. In v1 a process is in a group as soon as one of its threads is: a shim, while
+// a thread of it enters the group to fork the container's first process there. Those whose main thread is elsewhere are
+// left out, or they would be taken for the container's and killed.
 func readPIDs(dir string) ([]int, error) {
-	data, err := read(dir, "cgroup.procs")
-	var pids []int
+	pids, err := readIDs(dir, "cgroup.procs")
+	if err != nil || len(pids) == 0 {
+		return nil, err
+	}
+	threads, err := readIDs(dir, "tasks")
+	if errors.Is(err, unix.ENOENT) {
+		return pids, nil // v2 has no tasks, and no such processes
+	}
+	return slices.DeleteFunc(pids, func(pid int) bool {
+		return !slices.Contains(threads, pid) && !mainThreadIn(pid, filepath.Base(dir))
+	}), err
+}
+
+func readIDs(dir, file string) ([]int, error) {
+	data, err := read(dir, file)
+	var ids []int
 	for line := range bytes.Lines(data) {
-		if pid, err := strconv.Atoi(string(bytes.TrimSpace(line))); err == nil && pid > 0 {
-			pids = append(pids, pid)
+		if id, err := strconv.Atoi(string(bytes.TrimSpace(line))); err == nil && id > 0 {
+			ids = append(ids, id)
 		}
 	}
-	return pids, err
+	return ids, err
+}
+
+// mainThreadIn tells whether a process' main thread, which may have ended before the others, is in a group of that name.
+func mainThreadIn(pid int, name string) bool {
+	data, err := read("/proc/"+strconv.Itoa(pid), "cgroup")
+	return err == nil && bytes.Contains(append(data, '\n'), []byte("/"+name+"\n"))
 }
 
 // ignoreGone: a removed group answers ENOENT or ENODEV, one in threaded mode EOPNOTSUPP.

@@ -273,3 +273,11 @@ func TestInsideJoinedNamespaces(t *testing.T) {
 		}
 	})
 }
+
+func TestInsideMissingWorkingDirectory(t *testing.T) {
+	withRuntimes(t, func(t *testing.T, rt string) {
+		in := base(t, busyboxRoot(t), "")
+		in.Config.WorkingDir, in.Config.User = "/not/there", "bob"
+		expect(t, sections(t, rt, in, "# cwd\npwd\n# owner\nstat -c '%u %a' /not/there\n"), map[string]string{"cwd": "/not/there", "owner": "0 755"})
+	})
+}
