@@ -48,7 +48,10 @@ func (b *box) WithRootFS(_ context.Context, ref string, f func(string, int, []co
 	if _, _, err := b.Lookup(ref); err != nil {
 		return err
 	}
-	return f(b.root, b.pid, b.mounts)
+	b.mu.Lock()
+	pid := b.pid
+	b.mu.Unlock()
+	return f(b.root, pid, b.mounts)
 }
 
 func (b *box) Changes(context.Context, string) ([]container.FilesystemChange, error) { return nil, nil }
@@ -230,7 +233,10 @@ func TestDockerCP(t *testing.T) {
 	content := func(name string) string { data, _ := os.ReadFile(name); return string(data) }
 	for _, state := range []string{"stopped", "running"} {
 		if state == "running" {
-			b.pid = start(t, b.root, b.mounts)
+			pid := start(t, b.root, b.mounts)
+			b.mu.Lock()
+			b.pid = pid
+			b.mu.Unlock()
 		}
 		out := filepath.Join(work, state)
 		must(t, os.Mkdir(out, 0o755))
