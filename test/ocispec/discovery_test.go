@@ -9,8 +9,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
-	"longshore/internal/boot/registryboot/registrytest"
 )
 
 func decode[T any](t testing.TB, text string) (v T) {
@@ -81,7 +79,7 @@ func follow(t testing.TB, r *repo, path string) (names []string) {
 }
 
 func TestCatalogue(t *testing.T) {
-	reg := registrytest.Start(t, registrytest.Plain)
+	reg := start(t).Registry
 	var want []string
 	for _, name := range []string{"a", "a/b", "b", "b-c", "c/d/e"} {
 		open(t, reg, name).push("v1", nil)

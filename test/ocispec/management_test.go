@@ -80,7 +80,7 @@ func TestUploadsGoOnAfterARestart(t *testing.T) {
 	kept := random(50)
 	r.blob(kept)
 	r.Stop()
-	again := open(t, registrytest.StartIn(t, r.Dir, registrytest.Plain), r.name)
+	again := open(t, registrytest.StartIn(t, r.Dir, r.config), r.name)
 	again.header(again.want(again.do("GET", at, nil), 204), "Range", "0-599")
 	d := digest.FromBytes(content)
 	again.want(again.do("PUT", at+"?digest="+d.String(), content[600:], octets, contentRange(600, 999)), 201)

@@ -21,13 +21,20 @@ type repo struct {
 	*registrytest.Registry
 	t    testing.TB
 	name string
+	// config is what the registry was started with.
+	config string
 }
 
-func open(t testing.TB, r *registrytest.Registry, name string) *repo { return &repo{r, t, name} }
+func open(t testing.TB, r *registrytest.Registry, name string) *repo {
+	return &repo{Registry: r, t: t, name: name}
+}
 
 func start(t testing.TB) *repo {
 	t.Helper()
-	return open(t, registrytest.Start(t, registrytest.Plain), "team/app")
+	config := configured(t)
+	r := open(t, registrytest.Start(t, config), "team/app")
+	r.config = config
+	return r
 }
 
 func (r *repo) do(method, path string, body []byte, options ...func(*http.Request)) registrytest.Answer {

@@ -112,7 +112,7 @@ func TestCheckingIfContentExists(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	reg := registrytest.Start(t, registrytest.Plain)
+	reg := start(t).Registry
 	for _, name := range []string{"a", "a/b/c/d/e", "a.b_c__d---e/f", "0/1", "blobs/uploads/x", "manifests/tags/list", strings.Repeat("a", 255)} {
 		r := open(t, reg, name)
 		body, _ := r.push("v1", nil)

@@ -2,10 +2,12 @@ package registryboot
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +18,7 @@ import (
 	"longshore/internal/core/credential"
 	"longshore/internal/core/registryindex"
 	"longshore/internal/driver/blobdisk"
+	"longshore/internal/driver/blobs3"
 	"longshore/internal/driver/rootlock"
 	"longshore/internal/driver/sqlauth"
 	"longshore/internal/driver/sqlmeta"
@@ -117,11 +120,30 @@ func (s *shelves) openIndex(ctx context.Context, cfg registryconfig.Global, root
 }
 
 // openStore opens the blobs of one store.
-func openStore(_ context.Context, cfg *registryconfig.Storage) (blob.Store, error) {
+func openStore(ctx context.Context, cfg *registryconfig.Storage) (blob.Store, error) {
 	if cfg.StorageDriver != nil {
-		return nil, errors.New("storageDriver s3 is not built in")
+		return blobs3.New(ctx, bucket(*cfg.StorageDriver))
 	}
 	return blobdisk.New(filepath.Join(cfg.RootDirectory, ours))
+}
+
+// bucket is a storageDriver section in the driver's words.
+func bucket(d registryconfig.S3) blobs3.Config {
+	c := blobs3.Config{
+		Region: d.Region, Bucket: d.Bucket, Prefix: d.RootDirectory, PathStyle: on(d.ForcePathStyle),
+		AccessKey: d.AccessKey, SecretKey: d.SecretKey, SessionToken: d.SessionToken, Insecure: d.Secure != nil && !*d.Secure,
+	}
+	c.Endpoint = d.RegionEndpoint
+	if rest, ok := strings.CutPrefix(c.Endpoint, "http://"); ok {
+		c.Endpoint, c.Insecure = rest, true
+	}
+	c.Endpoint = strings.TrimSuffix(strings.TrimPrefix(c.Endpoint, "https://"), "/")
+	if d.SkipVerify {
+		transport := http.DefaultTransport.(*http.Transport).Clone()
+		transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // that is what skipverify asks for
+		c.Transport = transport
+	}
+	return c
 }
 
 // Close closes everything, the last first.

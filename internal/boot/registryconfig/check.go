@@ -166,6 +166,9 @@ func (s *Storage) checkDriver(k *checker, in func(...string) string) {
 	if d.Bucket == "" {
 		k.fail(in("storageDriver", "bucket"), "is missing")
 	}
+	if d.Region == "" && d.RegionEndpoint == "" {
+		k.fail(in("storageDriver"), "needs region or regionendpoint")
+	}
 	for _, o := range d.Other {
 		if slices.Contains(s3Ignored, strings.ToLower(o)) {
 			k.warn(in("storageDriver", o), "has no effect")
