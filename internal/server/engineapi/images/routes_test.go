@@ -153,7 +153,7 @@ func TestDockerCLI(t *testing.T) {
 		{args: []string{"push", "127.0.0.1:1/x:y"}, want: "!An image does not exist locally with the tag: 127.0.0.1:1/x"},
 		{args: []string{"load"}, stdin: []byte("no archive"), want: "!failed to read archive"},
 		{args: []string{"import", "-", "A:b"}, stdin: rootfs(t), want: "!invalid reference format"},
-		{args: []string{"search", "x"}, want: "!no hub"},
+		{args: []string{"search", "127.0.0.1:1/x"}, want: "!connection refused"},
 	}
 	for _, s := range steps {
 		cmd := exec.CommandContext(t.Context(), cli, append([]string{"-H", host}, s.args...)...)

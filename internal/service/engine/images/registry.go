@@ -35,9 +35,6 @@ func (s *Service) Search(ctx context.Context, o SearchOptions) ([]registry.Searc
 	if o.Limit < 1 || o.Limit > 100 {
 		return nil, fault.Invalid("limit %d is outside the range of [1, 100]", o.Limit)
 	}
-	if s.cfg.Search == nil {
-		return nil, fault.Unavailable("error searching for %q: no hub to search is configured", o.Term)
-	}
 	list, err := s.cfg.Search.Search(ctx, o.Term, o.Limit, o.Auth)
 	if err != nil {
 		return nil, err

@@ -2,10 +2,13 @@ package images
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 
 	cfs "github.com/containerd/continuity/fs"
 	"github.com/distribution/reference"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/moby/api/types/container"
 	digest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -71,7 +74,9 @@ func (s *Service) Resolve(_ context.Context, ref string, p *ocispec.Platform) (i
 
 func resolved(e *catalog.Entry, m *catalog.Manifest) image.Image {
 	img := image.Image{ID: e.ID(), Manifest: m.Desc, Config: m.Image, ChainID: m.ChainID()}
-	img.Manifest.Platform = &m.Platform
+	platform := m.Platform
+	img.Manifest.Platform = &platform
+	img.Config.Config = own(m.Image.Config)
 	for _, n := range e.Names {
 		if n.Ref != nil {
 			img.Names = append(img.Names, reference.FamiliarString(n.Ref))
@@ -81,6 +86,19 @@ func resolved(e *catalog.Entry, m *catalog.Manifest) image.Image {
 		img.Created = *m.Image.Created
 	}
 	return img
+}
+
+// own copies what callers may change: entries of the catalog are shared.
+func own(c dockerspec.DockerOCIImageConfig) dockerspec.DockerOCIImageConfig {
+	c.Env, c.Cmd, c.Entrypoint = slices.Clone(c.Env), slices.Clone(c.Cmd), slices.Clone(c.Entrypoint)
+	c.OnBuild, c.Shell = slices.Clone(c.OnBuild), slices.Clone(c.Shell)
+	c.Labels, c.Volumes, c.ExposedPorts = maps.Clone(c.Labels), maps.Clone(c.Volumes), maps.Clone(c.ExposedPorts)
+	if c.Healthcheck != nil {
+		h := *c.Healthcheck
+		h.Test = slices.Clone(h.Test)
+		c.Healthcheck = &h
+	}
+	return c
 }
 
 // Prepare implements image.RootFS.

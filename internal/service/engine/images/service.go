@@ -43,7 +43,7 @@ type Config struct {
 	MaxDownloads, MaxUploads int
 	// Container tells about a container that was registered with Use; nil or false: it counts as stopped.
 	Container func(id string) (User, bool)
-	// Search answers /images/search; nil: no hub is reachable.
+	// Search answers /images/search; nil means Docker Hub and, for terms that begin with one, any registry of version 1.
 	Search Searcher
 	Log    *slog.Logger
 }
@@ -75,6 +75,9 @@ func New(store *ctdstore.Store, client *registryclient.Client, pub event.Publish
 	}
 	if cfg.MaxUploads <= 0 {
 		cfg.MaxUploads = 5
+	}
+	if cfg.Search == nil {
+		cfg.Search = client
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

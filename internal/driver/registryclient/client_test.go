@@ -1,0 +1,197 @@
+package registryclient
+
+import (
+	"encoding/pem"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
+	"github.com/moby/moby/api/types/registry"
+	digest "github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+func mustClient(t testing.TB, cfg Config) *Client {
+	t.Helper()
+	c, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func ref(t testing.TB, s string) reference.Named {
+	t.Helper()
+	r, err := reference.ParseNormalizedNamed(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestEndpoints(t *testing.T) {
+	c := mustClient(t, Config{Insecure: []string{"plain.example:5000", "10.0.0.0/8"}, Mirrors: []string{"https://mirror.example/sub/"}})
+	for domain, want := range map[string]string{
+		"docker.io":          "https://mirror.example/sub https://registry-1.docker.io",
+		"reg.example":        "https://reg.example",
+		"plain.example:5000": "https://plain.example:5000! http://plain.example:5000!",
+		"10.1.2.3:80":        "https://10.1.2.3:80! http://10.1.2.3:80!",
+		"localhost:5000":     "https://localhost:5000! http://localhost:5000!",
+		"127.0.0.9":          "https://127.0.0.9! http://127.0.0.9!",
+		"[::1]:5000":         "https://[::1]:5000! http://[::1]:5000!",
+	} {
+		var got []string
+		for _, e := range c.endpoints(t.Context(), domain, true) {
+			s := e.base.String()
+			if !e.verify {
+				s += "!"
+			}
+			got = append(got, s)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: %v, want %s", domain, got, want)
+		}
+	}
+}
+
+func TestConfig(t *testing.T) {
+	for _, bad := range []Config{{Insecure: []string{"http://x"}}, {Mirrors: []string{"x"}}, {Mirrors: []string{"https://x/?a"}}, {Mirrors: []string{"https://u:p@x/"}}} {
+		if _, err := New(bad); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("%+v: %v", bad, err)
+		}
+	}
+}
+
+func TestChallenges(t *testing.T) {
+	for in, want := range map[string][]challenge{
+		`Basic realm="x"`: {{"basic", map[string]string{"realm": "x"}}},
+		`Bearer realm="https://a/t",service="s, \"q\"" , scope="repository:a:pull,push"`: {{"bearer", map[string]string{"realm": "https://a/t", "service": `s, "q"`, "scope": "repository:a:pull,push"}}},
+		`Negotiate, Basic realm=x, Bearer realm="y"`:                                     {{"negotiate", map[string]string{}}, {"basic", map[string]string{"realm": "x"}}, {"bearer", map[string]string{"realm": "y"}}},
+		``: nil, `"`: nil,
+		`Bearer realm="unterminated`: {{"bearer", map[string]string{"realm": "unterminated"}}},
+	} {
+		if got := parseHeader(in); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %v, want %v", in, got, want)
+		}
+	}
+}
+
+// FuzzChallenges looks for panics and endless loops.
+func FuzzChallenges(f *testing.F) {
+	for _, s := range []string{`Basic realm="x"`, `Bearer a=b,c="d\"`, ",,=", `x "`, "a=b=c d"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(_ *testing.T, s string) { parseHeader(s) })
+}
+
+func TestTagsPages(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/v2/":
+		case r.URL.Query().Get("last") == "":
+			w.Header().Set("Link", `</v2/a/b/tags/list?last=x>; rel="next"`)
+			fmt.Fprint(w, `{"tags":["v","x"]}`)
+		default:
+			fmt.Fprint(w, `{"tags":["z"]}`)
+		}
+	}))
+	defer srv.Close()
+	r, err := mustClient(t, Config{}).Repository(t.Context(), ref(t, strings.TrimPrefix(srv.URL, "http://")+"/a/b"), nil, Pull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	tags, err := r.Tags(t.Context())
+	if err != nil || !slices.Equal(tags, []string{"v", "x", "z"}) {
+		t.Errorf("%v %v", tags, err)
+	}
+	if next, err := nextPage("http://a/x", `<http://evil/y>; rel="next"`); err == nil {
+		t.Errorf("went to %s", next)
+	}
+}
+
+// TestCredentialsStayAtHome checks that credentials do not follow a redirect to another host.
+func TestCredentialsStayAtHome(t *testing.T) {
+	leaked := make(chan string, 4)
+	cdn := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		leaked <- r.Header.Get("Authorization")
+		fmt.Fprint(w, "blob")
+	}))
+	defer cdn.Close()
+	other := strings.Replace(cdn.URL, "127.0.0.1", "localhost", 1)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, _, ok := r.BasicAuth(); !ok {
+			w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		if strings.Contains(r.URL.Path, "/blobs/") {
+			http.Redirect(w, r, other+"/x", http.StatusTemporaryRedirect)
+		}
+	}))
+	defer srv.Close()
+	auth := &registry.AuthConfig{Username: "u", Password: "p"}
+	r, err := mustClient(t, Config{}).Repository(t.Context(), ref(t, strings.TrimPrefix(srv.URL, "http://")+"/a"), auth, Pull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	rc, err := r.Blob(t.Context(), ocispec.Descriptor{Digest: digest.FromString("blob"), Size: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = rc.Close()
+	if h := <-leaked; h != "" {
+		t.Errorf("other host got %q", h)
+	}
+}
+
+// TestTLS pulls from a registry with a private authority: refused without its certificate, fine with docker's
+// certificate directory.
+func TestTLS(t *testing.T) {
+	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"tags":["a"]}`) }))
+	defer srv.Close()
+	host := strings.TrimPrefix(srv.URL, "https://")
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, host), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw})
+	if err := os.WriteFile(filepath.Join(dir, host, "ca.crt"), cert, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for certs, ok := range map[string]bool{"": false, dir: true} {
+		c := mustClient(t, Config{CertsDir: certs})
+		e := c.endpoints(t.Context(), "example.org", false)[0]
+		e.base.Host = host
+		tr, err := c.transport(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &session{client: c, endpoint: e, http: &http.Client{Transport: tr}, transport: tr, tokens: map[string]token{}}
+		err = s.Ping(t.Context())
+		if (err == nil) != ok {
+			t.Errorf("with certificates %q: %v", certs, err)
+		}
+		s.Close()
+	}
+}
+
+func TestSearch(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, `{"results":[{"name":%q,"star_count":3}]}`, r.URL.Query().Get("q")+r.URL.Query().Get("n"))
+	}))
+	defer srv.Close()
+	out, err := mustClient(t, Config{}).Search(t.Context(), strings.TrimPrefix(srv.URL, "http://")+"/box", 7, nil)
+	if err != nil || len(out) != 1 || out[0].Name != "box7" || out[0].StarCount != 3 {
+		t.Errorf("%+v %v", out, err)
+	}
+}

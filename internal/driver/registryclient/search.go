@@ -1,0 +1,75 @@
+package registryclient
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/moby/moby/api/types/registry"
+
+	"longshore/internal/core/fault"
+)
+
+// hubIndex answers searches on Docker Hub.
+const hubIndex = "index.docker.io"
+
+// Search asks Docker Hub, or the registry that the term begins with ("host:5000/term"), by the search of registry
+// version 1. limit is the number of results wanted.
+func (c *Client) Search(ctx context.Context, term string, limit int, auth *registry.AuthConfig) ([]registry.SearchResult, error) {
+	if strings.Contains(term, "://") {
+		return nil, fault.Invalid("invalid repository name: repository name (%s) should not have a scheme", term)
+	}
+	host := hubIndex
+	if head, rest, ok := strings.Cut(term, "/"); ok && (strings.ContainsAny(head, ".:") || head == "localhost") {
+		host, term = head, rest
+	}
+	list := []endpoint{{url.URL{Scheme: "https", Host: hubIndex}, true, false}}
+	if host != hubIndex && host != hubName {
+		list = c.endpoints(ctx, host, false)
+	}
+	var last error
+	for _, e := range list {
+		out, err := c.searchOn(ctx, e, term, limit, auth)
+		if err == nil {
+			return out, nil
+		}
+		last = err
+	}
+	return nil, last
+}
+
+func (c *Client) searchOn(ctx context.Context, e endpoint, term string, limit int, auth *registry.AuthConfig) ([]registry.SearchResult, error) {
+	tr, err := c.transport(e)
+	if err != nil {
+		return nil, err
+	}
+	s := &session{client: c, endpoint: e, http: &http.Client{Transport: tr}, transport: tr}
+	defer s.Close()
+	address := s.url("/v1/search") + "?" + url.Values{"q": {term}, "n": {strconv.Itoa(limit)}}.Encode()
+	req, err := s.request(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("X-Docker-Token", "true")
+	if auth != nil && auth.Username != "" {
+		req.SetBasicAuth(auth.Username, auth.Password)
+	}
+	resp, err := s.http.Do(req)
+	if err != nil {
+		return nil, unreachable(err)
+	}
+	defer drain(resp)
+	if resp.StatusCode != http.StatusOK {
+		return nil, fault.Internal("Unexpected status code %d", resp.StatusCode)
+	}
+	var doc registry.SearchResults
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxDocument)).Decode(&doc); err != nil {
+		return nil, fmt.Errorf("error decoding registry search results: %w", err)
+	}
+	return doc.Results, nil
+}
