@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/miekg/dns"
 )
@@ -13,9 +14,9 @@ import (
 // ttl of our answers in seconds, as docker's.
 const ttl = 600
 
-// handler answers one container's questions.
+// handler answers the questions of one namespace.
 type handler struct {
-	id      string
+	id      atomic.Pointer[string] // of the container; nil before one is put into the namespace
 	table   *table
 	forward func(ctx context.Context, s Sandbox, q *dns.Msg, network string) (*dns.Msg, error)
 	ctx     context.Context //nolint:containedctx // dns.Handler has no context; this is the server's life
@@ -41,10 +42,14 @@ func (h *handler) answer(w dns.ResponseWriter, q *dns.Msg) *dns.Msg {
 	if len(q.Question) != 1 {
 		return new(dns.Msg).SetRcode(q, dns.RcodeFormatError)
 	}
-	if reply := h.own(q); reply != nil {
+	id := h.id.Load()
+	if id == nil {
+		return new(dns.Msg).SetRcode(q, dns.RcodeServerFailure)
+	}
+	if reply := h.own(*id, q); reply != nil {
 		return reply
 	}
-	s, ok := h.table.sandbox(h.id)
+	s, ok := h.table.sandbox(*id)
 	if !ok {
 		return new(dns.Msg).SetRcode(q, dns.RcodeServerFailure)
 	}
@@ -59,15 +64,15 @@ func (h *handler) answer(w dns.ResponseWriter, q *dns.Msg) *dns.Msg {
 }
 
 // own answers what containers are called; nil when the question is not about one.
-func (h *handler) own(q *dns.Msg) *dns.Msg {
+func (h *handler) own(id string, q *dns.Msg) *dns.Msg {
 	question := q.Question[0]
 	if question.Qclass != dns.ClassINET {
 		return nil
 	}
 	if question.Qtype == dns.TypePTR {
-		return h.pointer(q, question.Name)
+		return h.pointer(id, q, question.Name)
 	}
-	found := h.table.lookup(h.id, question.Name)
+	found := h.table.lookup(id, question.Name)
 	if len(found) == 0 {
 		return nil
 	}
@@ -84,12 +89,12 @@ func (h *handler) own(q *dns.Msg) *dns.Msg {
 	return reply // without an address of that kind: the name exists, and has none
 }
 
-func (h *handler) pointer(q *dns.Msg, name string) *dns.Msg {
+func (h *handler) pointer(id string, q *dns.Msg, name string) *dns.Msg {
 	a, ok := addrOf(name)
 	if !ok {
 		return nil
 	}
-	host, ok := h.table.reverse(h.id, a)
+	host, ok := h.table.reverse(id, a)
 	if !ok {
 		return nil
 	}

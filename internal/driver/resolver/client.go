@@ -65,6 +65,29 @@ func (c *Client) Put(ctx context.Context, s Sandbox) (Ports, error) {
 	return p, nil
 }
 
+// Prepare opens the sockets of a namespace ahead of the container, when a resolver runs; without one it answers no
+// ports, and Put will do it. The ports must be handed to Put.
+func (c *Client) Prepare(ctx context.Context, netns string) (Ports, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conn == nil {
+		return Ports{}, nil
+	}
+	out, err := c.call(ctx, request{Op: "prepare", ID: netns})
+	return out.Ports[netns], err
+}
+
+// Forget closes the sockets of a prepared namespace that no container is put into.
+func (c *Client) Forget(ctx context.Context, netns string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conn == nil {
+		return nil
+	}
+	_, err := c.call(ctx, request{Op: "forget", ID: netns})
+	return err
+}
+
 // Delete makes a container unknown. One that is not known is no error, and starts no process.
 func (c *Client) Delete(ctx context.Context, id string) error {
 	c.mu.Lock()

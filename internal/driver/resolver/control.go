@@ -16,8 +16,8 @@ const protocol = 1
 
 // The control protocol is JSON, one request and one response after the other on a unix stream socket.
 type request struct {
-	Op      string    // hello, put, delete, sync, exit; watch is answered never
-	ID      string    `json:",omitempty"`
+	Op      string    // hello, put, delete, prepare, forget, sync, exit; watch is answered never
+	ID      string    `json:",omitempty"` // of a container, or the path of a namespace
 	Sandbox *Sandbox  `json:",omitempty"`
 	All     []Sandbox `json:",omitempty"`
 }
@@ -102,11 +102,12 @@ func (s *server) do(ctx context.Context, r request) response {
 	switch {
 	case r.Op == "put" && r.Sandbox != nil:
 		ports, err := s.put(ctx, *r.Sandbox)
-		if err != nil {
-			out.Error = err.Error()
-			return out
-		}
-		out.Ports = map[string]Ports{r.Sandbox.ID: ports}
+		return out.with(r.Sandbox.ID, ports, err)
+	case r.Op == "prepare":
+		ports, err := s.prepare(ctx, r.ID)
+		return out.with(r.ID, ports, err)
+	case r.Op == "forget":
+		s.forget(r.ID)
 	case r.Op == "delete":
 		s.delete(r.ID)
 	case r.Op == "sync":
@@ -116,6 +117,15 @@ func (s *server) do(ctx context.Context, r request) response {
 		out.Error = "unknown operation " + r.Op
 	}
 	return out
+}
+
+func (r response) with(key string, p Ports, err error) response {
+	if err != nil {
+		r.Error = err.Error()
+		return r
+	}
+	r.Ports = map[string]Ports{key: p}
+	return r
 }
 
 // sync makes exactly these containers known. One that cannot be served does not keep the others from it: it is missing

@@ -130,7 +130,11 @@ func TestHandler(t *testing.T) {
 	}
 	ask := func(id, network, name string, kind uint16) *dns.Msg {
 		w := &writer{network: network}
-		(&handler{id: id, table: tab, forward: forward, ctx: t.Context()}).ServeDNS(w, new(dns.Msg).SetQuestion(name, kind))
+		h := &handler{table: tab, forward: forward, ctx: t.Context()}
+		if id != "" {
+			h.id.Store(&id)
+		}
+		h.ServeDNS(w, new(dns.Msg).SetQuestion(name, kind))
 		return w.got
 	}
 	for _, c := range []struct {
@@ -148,6 +152,7 @@ func TestHandler(t *testing.T) {
 		{"a", "udp", "broken.", dns.TypeA, dns.RcodeServerFailure, 0, false},
 		{"i", "udp", "example.org.", dns.TypeA, dns.RcodeRefused, 0, false},
 		{"i", "udp", "web.", dns.TypeA, dns.RcodeSuccess, 1, false},
+		{"", "udp", "web.", dns.TypeA, dns.RcodeServerFailure, 0, false}, // nobody is in the namespace yet
 		{"gone", "udp", "web.", dns.TypeA, dns.RcodeServerFailure, 0, false},
 		{"a", "tcp", "many.", dns.TypeA, dns.RcodeSuccess, 60, false},
 	} {
@@ -160,7 +165,7 @@ func TestHandler(t *testing.T) {
 		t.Errorf("%d bytes, truncated %v", got.Len(), got.Truncated)
 	}
 	w := &writer{network: "udp"}
-	(&handler{id: "a", table: tab, forward: forward, ctx: t.Context()}).ServeDNS(w, &dns.Msg{})
+	(&handler{table: tab, forward: forward, ctx: t.Context()}).ServeDNS(w, &dns.Msg{})
 	if w.got.Rcode != dns.RcodeFormatError {
 		t.Error(w.got)
 	}

@@ -76,12 +76,13 @@ func (s *Service) resolverSandbox(box *sandbox) (resolver.Sandbox, bool) {
 func (s *Service) tellNames(ctx context.Context, box *sandbox, space *netns.Space) error {
 	known, ok := s.resolverSandbox(box)
 	if !ok {
-		return s.names.Delete(ctx, box.rec.Request.ContainerID)
+		return s.forgetNames(ctx, box)
 	}
 	ports, err := s.names.Put(ctx, known)
 	if err != nil {
 		return fmt.Errorf("DNS for container %s: %w", box.rec.Request.Name, err)
 	}
+	box.named = true
 	if ports.UDP == box.rec.DNSUDP && ports.TCP == box.rec.DNSTCP {
 		return nil
 	}
@@ -90,6 +91,18 @@ func (s *Service) tellNames(ctx context.Context, box *sandbox, space *netns.Spac
 		box.rec.DNSUDP, box.rec.DNSTCP = ports.UDP, ports.TCP
 	}
 	return err
+}
+
+// forgetNames ends a sandbox' embedded DNS, also that which only its namespace was prepared with.
+func (s *Service) forgetNames(ctx context.Context, box *sandbox) error {
+	switch {
+	case box.named:
+		box.named = false
+		return s.names.Delete(ctx, box.rec.Request.ContainerID)
+	case box.rec.DNSUDP != 0:
+		return s.names.Forget(ctx, box.rec.NetNS)
+	}
+	return nil
 }
 
 // stubResolv is where systemd-resolved keeps the real servers when /etc/resolv.conf names only itself.

@@ -8,8 +8,11 @@ import (
 	"sync"
 	"time"
 
+	"longshore/internal/core/network"
 	"longshore/internal/driver/bridge"
 	"longshore/internal/driver/netns"
+	"longshore/internal/driver/nftables"
+	"longshore/internal/driver/resolver"
 )
 
 // kind is how far a namespace is prepared.
@@ -43,8 +46,9 @@ type slot struct {
 	id    string
 	kind  kind
 	space *netns.Space
-	// host is the outer end of eth0 where that is there already.
+	// host is the outer end of eth0 where that is there already; dns is where its DNS server listens, if it has one.
 	host string
+	dns  resolver.Ports
 }
 
 func newPool(s *Service, size int) *pool {
@@ -96,12 +100,31 @@ func (p *pool) make(k kind) (*slot, error) {
 		p.mu.Unlock()
 		plug.MTU, plug.Isolated = p.svc.cfg.MTU, p.svc.cfg.NoICC
 	}
-	if err := p.svc.links.Plug(inside(s.space), plug); err != nil {
+	err = p.svc.links.Plug(inside(s.space), plug)
+	if err == nil && k == wired {
+		err = p.prepareDNS(s)
+	}
+	if err != nil {
 		p.discard(s)
 		return nil, err
 	}
 	return s, nil
 }
+
+// prepareDNS makes the embedded DNS server ready where one will be wanted: when others use it already.
+func (p *pool) prepareDNS(s *slot) error {
+	ctx, cancel := context.WithTimeout(context.Background(), dnsTimeout)
+	defer cancel()
+	ports, err := p.svc.names.Prepare(ctx, s.space.Path)
+	if err != nil || ports == (resolver.Ports{}) {
+		return err
+	}
+	s.dns = ports
+	return s.space.Do(func() error { return nftables.RedirectDNS(network.InternalResolver(), ports.UDP, ports.TCP) })
+}
+
+// dnsTimeout bounds what the pool waits for the resolver, which does nothing that takes long.
+const dnsTimeout = 5 * time.Second
 
 // firstInterface is the name of a container's first interface.
 const firstInterface = "eth0"
@@ -111,6 +134,13 @@ func vethName() string { return "veth" + randomID()[:7] }
 func inside(s *netns.Space) bridge.Inside { return bridge.Inside{FD: s.FD(), Link: s.Link, Do: s.Do} }
 
 func (p *pool) discard(s *slot) {
+	if s.dns != (resolver.Ports{}) {
+		ctx, cancel := context.WithTimeout(context.Background(), dnsTimeout)
+		defer cancel()
+		if err := p.svc.names.Forget(ctx, s.space.Path); err != nil {
+			p.svc.deps.Log.Warn("a prepared network namespace stays until the next start", "error", err)
+		}
+	}
 	s.space.Close()
 	p.svc.removeNamespace(s.space.Path)
 }

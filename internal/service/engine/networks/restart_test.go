@@ -134,6 +134,8 @@ func TestManyAtOnce(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
 	w.create(s, mobynet.CreateRequest{Name: "app"})
+	busy := mobynet.PortMap{mobynet.MustParsePort("80/tcp"): bind("", "7777")}
+	w.open(s, "holder", func(r *network.Request) { r.Mode, r.Bindings = "app", busy })
 	var wg sync.WaitGroup
 	seen := sync.Map{}
 	for i := range 8 {
@@ -144,8 +146,11 @@ func TestManyAtOnce(t *testing.T) {
 					r.Mode = "app"
 				}
 				r.Bindings = mobynet.PortMap{mobynet.MustParsePort("80/tcp"): bind("", "")}
+				if j%4 == 1 {
+					r.Mode, r.Bindings = "app", busy
+				}
 				box, err := s.Open(ctx, r)
-				if err != nil {
+				if (err != nil) != (j%4 == 1) {
 					t.Error(err)
 					return
 				}

@@ -71,6 +71,7 @@ func (s *Service) Restore(ctx context.Context, running []string) error {
 	var known []resolver.Sandbox
 	for _, box := range s.boxes.all() {
 		if r, ok := s.resolverSandbox(box); ok {
+			box.named = true
 			known = append(known, r)
 		}
 	}

@@ -22,6 +22,7 @@ type sandbox struct {
 	mu     sync.Mutex // guards all below; held through Open, Close, Connect and Disconnect
 	rec    network.SandboxRecord
 	leases []*hostport.Lease
+	named  bool // the resolver knows it
 	closed bool
 }
 
@@ -57,6 +58,7 @@ func (s *Service) open(ctx context.Context, box *sandbox, places []place) error 
 	}
 	defer sl.space.Close()
 	box.rec.ID, box.rec.NetNS = sl.id, sl.space.Path
+	box.rec.DNSUDP, box.rec.DNSTCP = sl.dns.UDP, sl.dns.TCP
 	if box.rec.Mode == driverNull {
 		s.join(ctx, box, first, network.EndpointRecord{ID: randomID(), Settings: places[0].settings})
 		return s.saveSandbox(ctx, box)
@@ -125,7 +127,7 @@ func (s *Service) Close(ctx context.Context, containerID string) error {
 func (s *Service) teardown(ctx context.Context, box *sandbox) {
 	id := box.rec.Request.ContainerID
 	box.closed = true
-	if err := s.names.Delete(ctx, id); err != nil {
+	if err := s.forgetNames(ctx, box); err != nil {
 		s.deps.Log.Warn("a container's DNS names stay until the next start", "container", id, "error", err)
 	}
 	s.releasePorts(box)
