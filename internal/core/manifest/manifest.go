@@ -135,7 +135,7 @@ func (doc *Document) index(o object) error {
 	if o.has("layers") || o.has("config") || o.has("fsLayers") {
 		return fmt.Errorf("an index has no config and no layers")
 	}
-	if !o.has("manifests") {
+	if _, ok := o["manifests"]; !ok { // null is an empty list, as some clients write it
 		return fmt.Errorf("manifests is missing")
 	}
 	var err error

@@ -44,7 +44,7 @@ func (s *Service) StatBlob(ctx context.Context, repo distribution.RepoName, d di
 		return blob.Info{}, err
 	}
 	now := s.cfg.Now()
-	if now.Sub(b.Added) > s.cfg.GC.Delay/2 {
+	if now.Sub(b.Added) > s.plan.Load().Delay/2 {
 		err := s.index.Touch(ctx, repo, d, now)
 		s.links.forget(repo, d.String())
 		if err != nil {

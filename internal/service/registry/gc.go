@@ -12,6 +12,7 @@ import (
 	"longshore/internal/core/blob"
 	"longshore/internal/core/distribution"
 	"longshore/internal/core/registryindex"
+	"longshore/internal/core/retention"
 )
 
 // How a collection goes: retention first, which makes manifests go; then links that no manifest needs; then blobs
@@ -29,10 +30,11 @@ const (
 // collection is one run.
 type collection struct {
 	*Service
-	dry    bool
-	now    time.Time
-	before time.Time // the grace period's beginning
-	report GCReport
+	retention *retention.Engine
+	dry       bool
+	now       time.Time
+	before    time.Time // the grace period's beginning
+	report    GCReport
 }
 
 // CollectGarbage applies retention, then drops unused links, unlinked blobs, resting uploads and empty repositories,
@@ -42,11 +44,12 @@ func (s *Service) CollectGarbage(ctx context.Context, o GCOptions) (GCReport, er
 		return GCReport{}, fmt.Errorf("garbage is being collected already: %w", errdefs.ErrConflict)
 	}
 	defer s.collecting.Unlock()
-	delay := s.cfg.GC.Delay
+	plan := s.plan.Load()
+	delay := plan.Delay
 	if o.Delay != nil {
 		delay = *o.Delay
 	}
-	c := &collection{Service: s, dry: o.DryRun, now: s.cfg.Now()}
+	c := &collection{Service: s, retention: plan.retention, dry: o.DryRun, now: s.cfg.Now()}
 	c.before = c.now.Add(-delay)
 	steps := []struct {
 		name string

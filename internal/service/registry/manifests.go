@@ -124,14 +124,17 @@ func put(repo distribution.RepoName, doc manifest.Document, tags []distribution.
 
 // store writes the row and forgets what the shelf knew of its names.
 func (s *Service) store(ctx context.Context, p registryindex.ManifestPut) error {
-	p.Manifest.Pushed, p.MaxRepos = s.cfg.Now(), s.cfg.MaxRepos
+	p.MaxRepos = s.cfg.MaxRepos
+	if p.Manifest.Pushed.IsZero() {
+		p.Manifest.Pushed = s.cfg.Now()
+	}
 	err := s.index.PutManifest(ctx, p)
 	names := []string{p.Manifest.Digest.String()}
 	for _, t := range p.Tags {
 		names = append(names, string(t))
 	}
 	s.manifests.forget(p.Repo, names...)
-	s.activity.note(p.Repo, p.Manifest.Pushed)
+	s.activity.note(p.Repo, s.cfg.Now())
 	var missing *registryindex.MissingError
 	if errors.As(err, &missing) {
 		return distribution.ManifestBlobUnknown(missing.Digests)

@@ -142,8 +142,8 @@ func ignoreNotFound(err error) error {
 
 // scheduled is a collection that the clock begins.
 func (s *Service) scheduled(ctx context.Context) {
-	w, _ := parseWindow(s.cfg.GC.Window) // settled in New
-	if !s.cfg.GC.Enabled || !w.contains(s.cfg.Now()) {
+	plan := s.plan.Load()
+	if !plan.Enabled || !plan.window.contains(s.cfg.Now()) {
 		return
 	}
 	started := s.cfg.Now()

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -17,7 +18,6 @@ import (
 	"longshore/internal/core/blob"
 	"longshore/internal/core/distribution"
 	"longshore/internal/core/registryindex"
-	"longshore/internal/core/retention"
 )
 
 // Service is the registry. Make it with New, run its background with Run. It owns neither index nor stores.
@@ -25,7 +25,8 @@ type Service struct {
 	index     registryindex.Index
 	stores    []Placement // longest prefix first; the last is the default store with prefix ""
 	cfg       Config
-	retention *retention.Engine
+	plan      atomic.Pointer[plan]
+	replanned chan struct{} // one slot: Run is to look at the plan
 
 	manifests *shelf[Manifest]
 	links     *shelf[registryindex.Blob]
@@ -42,13 +43,12 @@ func New(index registryindex.Index, blobs blob.Store, cfg Config) (*Service, err
 	if err := cfg.settle(); err != nil {
 		return nil, fmt.Errorf("registry: %w", err)
 	}
-	keep, err := retention.New(cfg.GC.Retention)
-	if err != nil {
-		return nil, fmt.Errorf("registry: %w", err)
-	}
 	s := &Service{
-		index: index, stores: arrange(cfg.Placements, blobs), cfg: cfg, retention: keep,
+		index: index, stores: arrange(cfg.Placements, blobs), cfg: cfg, replanned: make(chan struct{}, 1),
 		made: newMade(), pulls: newPulls(),
+	}
+	if err := s.Reschedule(cfg.GC); err != nil {
+		return nil, fmt.Errorf("registry: %w", err)
 	}
 	if !cfg.Shared {
 		s.manifests = newShelf(manifestShelf, func(m Manifest) int { return len(m.Payload) + 300 })
@@ -67,20 +67,11 @@ func (c *Config) settle() error {
 	if c.UploadTTL <= 0 {
 		c.UploadTTL = 24 * time.Hour
 	}
-	if c.GC.Delay <= 0 {
-		c.GC.Delay = time.Hour
-	}
-	if c.GC.Interval <= 0 {
-		c.GC.Interval = time.Hour
-	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	if c.Now == nil {
 		c.Now = time.Now
-	}
-	if _, err := parseWindow(c.GC.Window); err != nil {
-		return err
 	}
 	seen := map[string]bool{"": true}
 	for _, p := range c.Placements {
@@ -131,7 +122,7 @@ func arrange(placements []Placement, blobs blob.Store) []Placement {
 func (s *Service) Run(ctx context.Context) error {
 	flush := time.NewTicker(time.Second)
 	defer flush.Stop()
-	collect := time.NewTicker(s.cfg.GC.Interval)
+	collect := time.NewTicker(s.plan.Load().Interval)
 	defer collect.Stop()
 	var background sync.WaitGroup
 	defer background.Wait()
@@ -145,6 +136,8 @@ func (s *Service) Run(ctx context.Context) error {
 			if err := s.writePulls(ctx); err != nil && ctx.Err() == nil {
 				s.cfg.Logger.Warn("pull statistics are not written", "error", err)
 			}
+		case <-s.replanned:
+			collect.Reset(s.plan.Load().Interval)
 		case <-collect.C:
 			background.Go(func() { s.scheduled(ctx) })
 		}
