@@ -32,6 +32,10 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if len(os.Args) > 2 && os.Args[1] == "crash-daemon" {
+		fmt.Fprintln(os.Stderr, crashDaemon(os.Args[2]))
+		os.Exit(1)
+	}
 	if os.Geteuid() != 0 || os.Getenv("LONGSHORE_TEST_NETNS") != "" {
 		if os.Geteuid() == 0 {
 			must(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))

@@ -17,8 +17,20 @@ import (
 	"longshore/internal/core/network"
 )
 
-// leaks lists what is left in the kernel and in the directories.
+// leaks lists what is left in the kernel, in the directories and in the store.
 func leaks(t *testing.T, s *Service) string {
+	t.Helper()
+	out := leaksOf(t, s)
+	for k := range s.deps.Store.(*memory).docs {
+		if strings.HasPrefix(k, bucketSandboxes) {
+			out += k + "\n"
+		}
+	}
+	return out
+}
+
+// leaksOf is leaks without the store.
+func leaksOf(t *testing.T, s *Service) string {
 	t.Helper()
 	var out []string
 	for _, l := range strings.Split(sh(t, "", "ip -o link"), "\n") {
@@ -34,11 +46,6 @@ func leaks(t *testing.T, s *Service) string {
 	for _, m := range []string{"ip longshore published", "ip longshore published_addr", "ip6 longshore published"} {
 		if l := sh(t, "", "nft list map "+m); strings.Contains(l, "elements") {
 			out = append(out, l)
-		}
-	}
-	for k := range s.deps.Store.(*memory).docs {
-		if strings.HasPrefix(k, bucketSandboxes) {
-			out = append(out, k)
 		}
 	}
 	for _, l := range strings.Split(sh(t, "", "cat /proc/self/mountinfo"), "\n") {
