@@ -152,10 +152,12 @@ func (s *Service) bringUp(ctx context.Context, h *handle, rec *core.Record) erro
 		return err
 	}
 	h.room.Begin(ctx, l)
+	began := time.Now()
 	if err := up.Process.Start(ctx); err != nil {
 		h.room.End()
 		return err
 	}
+	s.log.Debug("launch started", "container", h.id, "took", time.Since(began))
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	core "longshore/internal/core/container"
 	"longshore/internal/core/fault"
 	"longshore/internal/core/image"
+	"longshore/internal/service/engine/containers/launch"
 	"longshore/internal/service/engine/containers/request"
 )
 
@@ -74,6 +75,7 @@ func (s *Service) settleHost(rec *core.Record) (err error) {
 		return fault.Invalid("can't create 'AutoRemove' container with restart policy")
 	}
 	request.SettleResources(hc)
+	launch.SettlePaths(hc)
 	hc.LogConfig, err = s.launcher.SettleLog(hc.LogConfig)
 	return err
 }

@@ -131,6 +131,8 @@ func (l *Launcher) Up(ctx context.Context, rec *core.Record, j Joins) (p *Prepar
 }
 
 func (l *Launcher) prepare(ctx context.Context, rec *core.Record, p *Prepared, rt Runtime, j Joins) error {
+	watch := newStopwatch(l.Log, rec.ID)
+	defer watch.report(ctx)
 	if err := l.RootFS.Mount(ctx, rec.ID, l.Disk.Rootfs(rec.ID)); err != nil {
 		return fmt.Errorf("mount root filesystem: %w", err)
 	}
@@ -138,13 +140,16 @@ func (l *Launcher) prepare(ctx context.Context, rec *core.Record, p *Prepared, r
 	if err != nil {
 		return err
 	}
+	watch.lap("mounts")
 	if err := l.sandbox(ctx, rec, p.Run, j); err != nil {
 		return err
 	}
+	watch.lap("sandbox")
 	p.Spec, err = l.spec(rec, rt, p.Run, j, sources)
 	if err != nil {
 		return err
 	}
+	watch.lap("spec")
 	if rt.Binary.NoCgroup {
 		g, err := l.Cgroups.Create(ctx, p.Run.Cgroup, p.Spec.Linux.Resources)
 		if err != nil {
@@ -152,6 +157,7 @@ func (l *Launcher) prepare(ctx context.Context, rec *core.Record, p *Prepared, r
 		}
 		p.Run.CgroupDirs = g.Dirs()
 	}
+	watch.lap("cgroup")
 	launch, err := l.launch(rec, p.Run)
 	if err != nil {
 		return err
@@ -161,6 +167,7 @@ func (l *Launcher) prepare(ctx context.Context, rec *core.Record, p *Prepared, r
 	if err != nil {
 		return fmt.Errorf("spawn shim: %w", err)
 	}
+	watch.lap("shim")
 	return nil
 }
 
@@ -369,4 +376,18 @@ func (l *Launcher) shm(rec *core.Record, j Joins) (string, error) {
 		return l.Disk.MountShm(rec.ID, size)
 	}
 	return "", nil
+}
+
+// SettlePaths fills docker's masked and read-only paths in, so that inspect shows them.
+func SettlePaths(hc *container.HostConfig) {
+	masked, readonly := []string{}, []string{}
+	if !hc.Privileged {
+		masked, readonly = ocispec.DefaultPaths()
+	}
+	if hc.MaskedPaths == nil {
+		hc.MaskedPaths = masked
+	}
+	if hc.ReadonlyPaths == nil {
+		hc.ReadonlyPaths = readonly
+	}
 }

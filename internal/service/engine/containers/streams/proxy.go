@@ -63,15 +63,10 @@ func Proxy(ctx context.Context, conn Conn, s runtime.Stream, o Options) (detache
 	input := make(chan bool, 1)
 	go func() { input <- feed(conn, s, o) }()
 	copyOutput(conn, s, o)
-	select {
-	case detached = <-input:
-	default:
-		_ = conn.CloseWrite()
-		_ = conn.SetReadDeadline(time.Now().Add(linger))
-		_ = s.Close()
-		detached = <-input
-	}
+	_ = conn.CloseWrite()
+	_ = conn.SetReadDeadline(time.Now().Add(linger))
 	_ = s.Close()
+	detached = <-input
 	return detached
 }
 
