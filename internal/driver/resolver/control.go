@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime/debug"
 	"sync"
+	"time"
 )
 
 // protocol is the number of the control protocol; a daemon replaces a resolver that speaks another.
@@ -52,8 +53,9 @@ func Serve(ctx context.Context, l net.Listener) error {
 	s := newServer()
 	var conns sync.WaitGroup
 	conns.Go(func() {
-		<-ctx.Done()
-		_ = l.Close()
+		defer exit()
+		defer l.Close()
+		untilUnreachable(ctx, l.Addr().String())
 	})
 	var failed error
 	for {
@@ -70,6 +72,31 @@ func Serve(ctx context.Context, l net.Listener) error {
 	conns.Wait()
 	s.shutdown()
 	return failed
+}
+
+// lookAfter is how often a resolver looks whether it can still be reached.
+const lookAfter = 10 * time.Second
+
+// untilUnreachable returns when ctx ends or the control socket's path is no longer ours: then no daemon can find this
+// process any more, and its sockets would keep dead containers' namespaces alive for ever.
+func untilUnreachable(ctx context.Context, path string) {
+	ours, err := os.Stat(path)
+	if err != nil {
+		<-ctx.Done() // not a socket with a path
+		return
+	}
+	tick := time.NewTicker(lookAfter)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if now, err := os.Stat(path); err != nil || !os.SameFile(ours, now) {
+			return
+		}
+	}
 }
 
 // control serves one daemon's connection.
