@@ -67,6 +67,19 @@ func TestReload(t *testing.T) {
 	registrytest.Eventually(t, "carol may read", func() bool { return reads("carol") })
 }
 
+func TestRetentionIsReloaded(t *testing.T) {
+	const config = `{"storage": {"rootDirectory": "DIR/root", "gcInterval": "100ms", "gcDelay": "1ms", "retention": {"delay": "1ms", "policies": [
+		{"repositories": ["**"], "keepTags": [{"patterns": ["KEEP"]}]}]}}, "http": {"port": "0"}}`
+	with := func(keep string) string { return strings.ReplaceAll(config, "KEEP", keep) }
+	r := registrytest.Start(t, with(".*"))
+	push(t, r, 201, "a", "v1", "")
+	push(t, r, 201, "a", "w1", "")
+	status(t, r, 200, "GET", "/v2/a/manifests/v1", "")
+	registrytest.Write(t, r.Config, strings.ReplaceAll(with("^w"), "DIR", r.Dir))
+	registrytest.Eventually(t, "v1 goes", func() bool { return r.Do(t, "GET", "/v2/a/manifests/v1", nil).StatusCode == 404 })
+	status(t, r, 200, "GET", "/v2/a/manifests/w1", "")
+}
+
 func TestRateLimits(t *testing.T) {
 	r := registrytest.Start(t, `{"storage": {"rootDirectory": "DIR/root"}, "http": {"port": "0",
 		"ratelimit": {"rate": 1000, "methods": [{"method": "GET", "rate": 3}]}}}`)

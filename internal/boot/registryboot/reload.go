@@ -52,6 +52,9 @@ func (r *Registry) reload() {
 		r.log.Error("configuration is not reloaded", "error", err)
 		return
 	}
+	if err := r.service.Reschedule(gcConfig(cfg.Storage)); err != nil {
+		r.log.Error("storage is not reloaded", "error", err)
+	}
 	r.logs.level.Set(level(cfg.Log.Level))
 	r.api.Reload(r.apiOptions(cfg))
 	for _, key := range fixed(r.cfg, cfg) {
@@ -69,7 +72,7 @@ func fixed(old, now *registryconfig.Config) []string {
 			out = append(out, key)
 		}
 	}
-	differ("storage", old.Storage, now.Storage)
+	differ("storage", lasting(old.Storage), lasting(now.Storage))
 	differ("http.address", old.HTTP.Address, now.HTTP.Address)
 	differ("http.port", old.HTTP.Port, now.HTTP.Port)
 	differ("http.tls", old.HTTP.TLS, now.HTTP.TLS)
@@ -79,4 +82,21 @@ func fixed(old, now *registryconfig.Config) []string {
 	differ("log.audit", old.Log.Audit, now.Log.Audit)
 	differ("extensions.metrics.enable", old.MetricsPath() == "", now.MetricsPath() == "")
 	return out
+}
+
+// lasting is a storage section without what may change while the registry runs.
+func lasting(g registryconfig.Global) registryconfig.Global {
+	forget := func(s registryconfig.Storage) registryconfig.Storage {
+		s.GC, s.GCDelay, s.GCInterval, s.GCTimeWindow, s.Retention = nil, 0, 0, "", registryconfig.Retention{}
+		s.Dedupe, s.Commit = nil, nil
+		return s
+	}
+	g.Storage = forget(g.Storage)
+	paths := map[string]*registryconfig.Storage{}
+	for route, s := range g.SubPaths {
+		f := forget(*s)
+		paths[route] = &f
+	}
+	g.SubPaths = paths
+	return g
 }

@@ -78,21 +78,24 @@ var migrations = []string{
 	CREATE INDEX sessions_expires ON sessions (expires)`,
 }
 
-// migrate holds a lock on the table of versions, so that instances that start together do not both migrate.
+// migrationLock is a number of ours among PostgreSQL's advisory locks.
+const migrationLock = 7_238_105_441
+
+// migrate is one transaction under a lock, so that instances that start together do not both migrate: SQLite's own write
+// lock, or PostgreSQL's advisory one.
 func (s *Store) migrate(ctx context.Context) error {
-	if _, err := s.db.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS auth_schema (version BIGINT PRIMARY KEY)`); err != nil &&
-		!s.taken(err) { // two instances that make the table at once: one of them loses, and finds it made
-		return err
-	}
 	tx, err := s.db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer tx.Rollback() //nolint:errcheck // after Commit it does nothing
 	if s.numbered {
-		if _, err := tx.ExecContext(ctx, `LOCK TABLE auth_schema IN ACCESS EXCLUSIVE MODE`); err != nil {
+		if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock($1)`, int64(migrationLock)); err != nil {
 			return err
 		}
+	}
+	if _, err := tx.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS auth_schema (version BIGINT PRIMARY KEY)`); err != nil {
+		return err
 	}
 	var version int
 	if err := tx.QueryRowContext(ctx, `SELECT COALESCE(MAX(version), 0) FROM auth_schema`).Scan(&version); err != nil {

@@ -2,13 +2,14 @@ package sqlauth
 
 import (
 	"context"
-	"os"
+	"fmt"
 	"path/filepath"
 	"sync"
 	"testing"
 
 	"longshore/internal/core/credential"
 	"longshore/internal/core/credential/credentialtest"
+	"longshore/internal/driver/sqlmeta/postgrestest"
 )
 
 func openFile(t *testing.T, path string) *Store {
@@ -31,25 +32,30 @@ func TestSQLite(t *testing.T) {
 	})
 }
 
-// TestPostgres needs an empty database, named by a URL.
 func TestPostgres(t *testing.T) {
-	dsn := os.Getenv("LONGSHORE_TEST_POSTGRES")
-	if dsn == "" {
-		t.Skip("LONGSHORE_TEST_POSTGRES names no PostgreSQL database")
-	}
+	server := postgrestest.Start(t)
+	n := 0
 	credentialtest.Run(t, func(t *testing.T) credential.Store {
-		s, err := OpenPostgres(context.Background(), dsn)
-		if err != nil {
-			t.Fatal(err)
+		n++
+		dsn := server.Create(t, fmt.Sprintf("accounts%d", n))
+		var wg sync.WaitGroup
+		stores := make([]*Store, 4) // instances that start together
+		for i := range stores {
+			wg.Go(func() {
+				s, err := OpenPostgres(context.Background(), dsn)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				t.Cleanup(func() { _ = s.Close() })
+				stores[i] = s
+			})
 		}
-		if _, err := s.exec(context.Background(), `DELETE FROM api_keys`); err != nil {
-			t.Fatal(err)
+		wg.Wait()
+		if stores[0] == nil {
+			t.FailNow()
 		}
-		if _, err := s.exec(context.Background(), `DELETE FROM sessions`); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = s.Close() })
-		return s
+		return stores[0]
 	})
 }
 
