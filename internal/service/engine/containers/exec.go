@@ -35,6 +35,7 @@ type execution struct {
 	code    *int
 	pid     int
 	ended   time.Time
+	done    chan struct{} // closed when the end is recorded
 }
 
 // execTable finds execs by ID.
@@ -101,7 +102,7 @@ func (s *Service) ExecCreate(ctx context.Context, ref string, req container.Exec
 	if err != nil {
 		return "", err
 	}
-	e := &execution{id: newID(), h: h, req: req, keys: keys}
+	e := &execution{id: newID(), h: h, req: req, keys: keys, done: make(chan struct{})}
 	s.execs.m.Store(e.id, e)
 	h.execs.Store(e.id, e)
 	s.event(ctx, h, events.Action("exec_create: "+strings.Join(req.Cmd, " ")), e.attrs(nil))
@@ -187,11 +188,9 @@ func (x *ExecStart) Serve(ctx context.Context, conn streams.Conn) error {
 func (e *execution) await(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	e.mu.Lock()
-	p := e.running
-	e.mu.Unlock()
-	if p != nil {
-		_, _ = p.Wait(ctx)
+	select {
+	case <-e.done:
+	case <-ctx.Done():
 	}
 }
 
@@ -265,6 +264,9 @@ func (s *Service) watchExec(ctx context.Context, e *execution, p runtime.Exec) {
 func (e *execution) finish(code int, at time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.code == nil {
+		close(e.done)
+	}
 	e.code, e.running, e.ended = &code, nil, at
 }
 

@@ -29,11 +29,11 @@ func (s *Service) settle(ctx context.Context, rec *core.Record, r CreateRequest,
 	if err := s.settleHost(rec); err != nil {
 		return nil, err
 	}
-	if err := s.checkJoins(rec); err != nil {
-		return nil, err
-	}
 	warnings, err := s.deps.Validator.Validate(cfg, &hc)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.checkJoins(rec); err != nil {
 		return nil, err
 	}
 	settleHostname(rec, s.deps.Launch.Host.Hostname)
