@@ -83,9 +83,8 @@ func (s *supervisor) exec(r shimproto.ExecRequest) shimproto.Answer {
 		return shimproto.Answer{Status: shimproto.Failed, Text: "exec " + r.ID + " exists"}
 	}
 	e.claimed, e.over, e.task = true, false, t
-	running := s.phase == shimproto.Running
 	s.mu.Unlock()
-	if !running {
+	if !s.running() {
 		s.abandon(e)
 		return shimproto.Answer{Status: shimproto.Gone}
 	}
@@ -95,6 +94,9 @@ func (s *supervisor) exec(r shimproto.ExecRequest) shimproto.Answer {
 	}
 	pid, text, err := s.launchExec(e, t)
 	switch {
+	case pid == 0 && !s.running(): // the container ended in the meantime, whatever the runtime made of that
+		s.abandon(e)
+		return shimproto.Answer{Status: shimproto.Gone}
 	case err != nil:
 		s.abandon(e)
 		return shimproto.Answer{Status: shimproto.Failed, Text: err.Error()}
@@ -103,6 +105,14 @@ func (s *supervisor) exec(r shimproto.ExecRequest) shimproto.Answer {
 		return shimproto.Answer{Status: shimproto.RuntimeFailed, Text: text}
 	}
 	return shimproto.Answer{PID: pid}
+}
+
+// running tells whether the container's init is alive; its end is recorded a little later.
+func (s *supervisor) running() bool {
+	s.mu.Lock()
+	pid, running := s.pid, s.phase == shimproto.Running
+	s.mu.Unlock()
+	return running && s.reaper.Signal(pid, 0) == nil
 }
 
 // joinStream attaches the exec's one client, which must be there before the process writes.

@@ -21,6 +21,7 @@ import (
 	"syscall"
 
 	"longshore/cmd/longshore-shim/internal/logwriter"
+	"longshore/internal/base/pidone"
 	"longshore/internal/base/shimproto"
 )
 
@@ -28,6 +29,9 @@ import (
 const prSetChildSubreaper = 36
 
 func main() {
+	if pidone.Named(os.Args[0]) { // bound into a container as its init
+		os.Exit(pidone.Run(os.Args[1:]))
+	}
 	if len(os.Args) == 4 && os.Args[1] == compressCommand {
 		compress(os.Args[2], os.Args[3])
 		return
@@ -40,7 +44,8 @@ func main() {
 		die("prctl: " + e.Error())
 	}
 	children := make(chan os.Signal, 1)
-	signal.Notify(children, syscall.SIGCHLD)
+	// Caught, not ignored, because children would inherit that: a shim ends with its container and by no polite request.
+	signal.Notify(children, syscall.SIGCHLD, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 
 	spawner := inherit(shimproto.ControlFD)
 	f, err := shimproto.Read(spawner)

@@ -17,6 +17,9 @@ import (
 // docker's.
 const drainTime = 2 * time.Second
 
+// warnEvery is how often a daemon is told that the log cannot be written.
+const warnEvery = time.Minute
+
 // supervisor owns the container, the connections and the execs of this shim.
 type supervisor struct {
 	cfg      *shimproto.Config
@@ -34,6 +37,7 @@ type supervisor struct {
 	execs    map[string]*execution
 	sending  int // events on their way
 	oomBase  int
+	warned   time.Time
 	done     bool
 }
 
@@ -109,6 +113,22 @@ func (s *supervisor) tell(f shimproto.Frame) {
 	}
 }
 
+// warn tells the daemons that output could not be logged, now and then.
+func (s *supervisor) warn(err error) {
+	if err == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if time.Since(s.warned) < warnEvery {
+		return
+	}
+	s.warned = time.Now()
+	var w shimproto.Writer
+	w.String(err.Error())
+	s.tell(shimproto.Frame{Kind: shimproto.Warned, Payload: w})
+}
+
 // start runs the container; it answers what Reply carries.
 func (s *supervisor) start() shimproto.Answer {
 	s.mu.Lock()
@@ -149,8 +169,9 @@ func (s *supervisor) launchContainer() (pid int, text string, err error) {
 		logFile: cfg.Dir + "/" + shimproto.RuntimeLogName,
 		pidFile: pidFile,
 		console: "console.sock",
-		args:    []string{"run", "--bundle", cfg.Dir, "--pid-file", pidFile, "--detach"}, hide: cfg.HideMounts,
-		id: cfg.ID,
+		args:    []string{"run", "--bundle", cfg.Dir, "--pid-file", pidFile, "--detach"},
+		hide:    cfg.HideMounts,
+		id:      cfg.ID,
 	})
 	if err != nil || pid == 0 {
 		return 0, text, err

@@ -55,11 +55,7 @@ func (t *task) logTo(w *logwriter.Writer) { t.log = w }
 // attach joins a client and serves it until it has gone. The byte that it reads first says that from now on it
 // misses nothing.
 func (t *task) attach(f *os.File, flags byte) {
-	if _, err := f.Write([]byte{0}); err != nil {
-		f.Close()
-		return
-	}
-	remove, err := t.out.Add(f, flags&shimproto.WantStdout != 0, flags&shimproto.WantStderr != 0)
+	remove, err := t.out.Add(f, flags&shimproto.WantStdout != 0, flags&shimproto.WantStderr != 0, 0)
 	if err != nil {
 		f.Close()
 		return
@@ -166,8 +162,8 @@ func (t *task) pump(f *os.File, stream byte, name string) {
 			return
 		}
 		ls := logwriter.NewStream(name)
-		stdio.Pump(f, stream, func(p []byte, now int64) { t.log.Write(ls, p, now) }, t.out)
-		t.log.End(ls, time.Now().UnixNano())
+		stdio.Pump(f, stream, func(p []byte, now int64) { t.s.warn(t.log.Write(ls, p, now)) }, t.out)
+		t.s.warn(t.log.End(ls, time.Now().UnixNano()))
 	}()
 }
 

@@ -47,6 +47,8 @@ const (
 	ExecExited
 	// Ping asks whether the daemon is alive while a client does not read.
 	Ping
+	// Warned carries a text: output could not be logged.
+	Warned
 )
 
 // MaxFrame bounds a frame's length; a longer one is an error.

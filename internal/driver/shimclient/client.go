@@ -70,6 +70,11 @@ func (c *Client) Spawn(ctx context.Context, l runtime.Launch) (runtime.Process, 
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if l.Log.Path != "" {
+		if err := os.MkdirAll(filepath.Dir(l.Log.Path), 0o700); err != nil {
+			return nil, fmt.Errorf("make log directory of container %s: %w", l.ID, err)
+		}
+	}
 	listener, err := c.claim(ctx, l)
 	if err != nil {
 		return nil, fmt.Errorf("spawn shim of container %s: %w", l.ID, err)

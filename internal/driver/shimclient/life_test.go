@@ -343,3 +343,29 @@ func TestRotatedLog(t *testing.T) {
 		}
 	})
 }
+
+// TestHiddenMounts: the runtime does not see them, the host keeps them.
+func TestHiddenMounts(t *testing.T) {
+	runtimes(t, func(t *testing.T, b runtime.Binary) {
+		r := newRig(t, b)
+		hidden := filepath.Join(r.base, "hidden")
+		r.check(os.Mkdir(hidden, 0o755))
+		r.check(unix.Mount("tmpfs", hidden, "tmpfs", 0, ""))
+		defer unix.Unmount(hidden, unix.MNT_DETACH)
+		r.check(os.WriteFile(filepath.Join(hidden, "file"), nil, 0o644))
+		l := r.launch("sh", "-c", "echo /tmp/*")
+		l.Spec.Mounts = append(l.Spec.Mounts, specs.Mount{Destination: "/tmp", Type: "bind", Source: hidden, Options: []string{"rbind"}})
+		if _, out := r.run(l, ""); out != frame(1, "/tmp/file\n") {
+			t.Errorf("visible: %q", out)
+		}
+		l = r.launch("sh", "-c", "echo /tmp/*")
+		l.Spec.Mounts = append(l.Spec.Mounts, specs.Mount{Destination: "/tmp", Type: "bind", Source: hidden, Options: []string{"rbind"}})
+		l.Runtime.HideMounts = []string{hidden, "/no/such/mount"}
+		if _, out := r.run(l, ""); out != frame(1, "/tmp/*\n") {
+			t.Errorf("hidden: %q", out)
+		}
+		if _, err := os.Stat(filepath.Join(hidden, "file")); err != nil {
+			t.Errorf("the host lost its mount: %v", err)
+		}
+	})
+}

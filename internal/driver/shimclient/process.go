@@ -112,6 +112,9 @@ func (p *process) receive(f shimproto.Frame) {
 		if parser.Err == nil {
 			p.execEnded(id, runtime.Exit{Code: e.Code, At: time.Unix(0, e.AtUnixNano)})
 		}
+	case shimproto.Warned:
+		parser := shimproto.Parser{B: f.Payload}
+		p.c.log.Warn("container output is not logged", "container", p.l.ID, "error", parser.String())
 	case shimproto.Ping:
 		p.send(shimproto.Frame{Kind: shimproto.Pong})
 	}

@@ -20,8 +20,8 @@ const HeadRoom = 8
 // queueLimit is how much a client may be behind before the process waits; docker's is the same.
 const queueLimit = 1 << 20
 
-// stallAfter is how long a client may take nothing before the daemon is asked whether it lives.
-const stallAfter = 10 * time.Second
+// defaultStall is how long a client may take nothing before the daemon is asked whether it lives.
+const defaultStall = 10 * time.Second
 
 // The streams of a stdcopy header.
 const (
@@ -34,6 +34,7 @@ type Outlet struct {
 	framed bool
 	alive  func() bool
 	idle   func()
+	stall  time.Duration
 
 	mu       sync.Mutex // guards what follows
 	clients  []*client
@@ -45,7 +46,7 @@ type Outlet struct {
 // NewOutlet makes an outlet. alive asks whether any daemon answers and may take seconds; idle is told when the last
 // client has gone.
 func NewOutlet(framed bool, alive func() bool, idle func()) *Outlet {
-	return &Outlet{framed: framed, alive: alive, idle: idle}
+	return &Outlet{framed: framed, alive: alive, idle: idle, stall: defaultStall}
 }
 
 // client is one attached stream. The outlet's lists and the client's queue have locks of their own, taken in this order.
@@ -65,16 +66,20 @@ type client struct {
 	dead     bool
 }
 
-// Add attaches a client that wants the given streams and returns what ends it. On a closed outlet it is closed at once.
-func (o *Outlet) Add(f *os.File, stdout, stderr bool) (remove func(), err error) {
+// Add attaches a client that wants the given streams and returns what ends it. The greeting comes before any output, and
+// whoever has read it misses nothing afterwards. A closed outlet closes the client after the greeting.
+func (o *Outlet) Add(f *os.File, stdout, stderr bool, greeting ...byte) (remove func(), err error) {
 	raw, err := f.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
 	c := &client{o: o, f: f, raw: raw, want: [3]bool{Stdout: stdout, Stderr: stderr}}
 	c.room.L = &c.mu
-	o.mu.Lock()
+	o.mu.Lock() // keeps Write from delivering before the greeting
 	defer o.mu.Unlock()
+	if n, ok := c.try(greeting); !ok || n < len(greeting) {
+		return nil, syscall.EPIPE
+	}
 	o.open++
 	if o.closed {
 		go c.finish()
@@ -215,7 +220,7 @@ func (c *client) try(p []byte) (n int, ok bool) {
 
 // drain writes the queue out and ends when it is empty.
 func (c *client) drain() {
-	watch := time.AfterFunc(stallAfter, func() { c.watch(-1) })
+	watch := time.AfterFunc(c.o.stall, func() { c.watch(-1) })
 	defer watch.Stop()
 	c.mu.Lock()
 	for len(c.queue) > 0 && !c.dead {
@@ -259,7 +264,7 @@ func (c *client) watch(before int) {
 		c.kill()
 		return
 	}
-	time.AfterFunc(stallAfter, func() { c.watch(now) })
+	time.AfterFunc(c.o.stall, func() { c.watch(now) })
 }
 
 // finish closes the client once its queue is empty.
