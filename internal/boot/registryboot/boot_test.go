@@ -80,6 +80,19 @@ func TestRetentionIsReloaded(t *testing.T) {
 	status(t, r, 200, "GET", "/v2/a/manifests/w1", "")
 }
 
+func TestFailedLoginsWait(t *testing.T) {
+	dir := t.TempDir()
+	registrytest.Passwd(t, filepath.Join(dir, "htpasswd"), "alice")
+	r := registrytest.StartIn(t, dir, `{"storage": {"rootDirectory": "DIR/root"},
+		"http": {"port": "0", "auth": {"htpasswd": {"path": "DIR/htpasswd"}, "failDelay": 1}}}`)
+	started := time.Now()
+	status(t, r, 401, "GET", "/v2/", "", registrytest.Basic("alice", "wrong"))
+	if took := time.Since(started); took < time.Second {
+		t.Errorf("answered after %v", took)
+	}
+	status(t, r, 200, "GET", "/v2/", "alice")
+}
+
 func TestRateLimits(t *testing.T) {
 	r := registrytest.Start(t, `{"storage": {"rootDirectory": "DIR/root"}, "http": {"port": "0",
 		"ratelimit": {"rate": 1000, "methods": [{"method": "GET", "rate": 3}]}}}`)

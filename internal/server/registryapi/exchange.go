@@ -109,6 +109,10 @@ func (b *steady) Read(p []byte) (int, error) {
 	}
 	n, err := b.from.Read(p)
 	b.x.received += int64(n)
+	if err != nil {
+		// net/http goes on reading to notice when the client leaves: the deadline must not look like that.
+		_ = b.control.SetReadDeadline(time.Time{})
+	}
 	return n, err
 }
 

@@ -1,9 +1,12 @@
 package registryapi
 
 import (
+	"context"
 	"net/http"
 	"runtime/debug"
+	"time"
 
+	"longshore/internal/core/distribution"
 	"longshore/internal/service/auth"
 )
 
@@ -77,10 +80,21 @@ func describeAuth(m auth.Methods) *strippedAuth {
 // health answers the probes: alive from the first request on, started and ready when boot says so and the store answers.
 func (s *Server) health(x *exchange) error {
 	x.header("Cache-Control", "no-store")
-	if x.ref != "livez" && !s.ready.Load() {
+	if x.ref != "livez" && !s.ready.Load() || x.ref == "readyz" && !s.answers(x.r.Context()) {
 		return x.json(http.StatusServiceUnavailable, map[string]string{"status": "not ready"})
 	}
 	return x.json(http.StatusOK, map[string]string{"status": "ok"})
+}
+
+// probeLimit is how long the index may take to answer a probe.
+const probeLimit = 2 * time.Second
+
+// answers asks the index for as little as there is.
+func (s *Server) answers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, probeLimit)
+	defer cancel()
+	_, err := s.registry.Repositories(ctx, distribution.Page{N: 1}, nil)
+	return err == nil
 }
 
 // serveMetrics writes Prometheus' text.

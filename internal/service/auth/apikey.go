@@ -110,9 +110,6 @@ func (s *Service) DeleteKey(ctx context.Context, who *Subject, id string) error 
 }
 
 func (s *Service) fromKey(ctx context.Context, st *state, user, key string) (*Subject, error) {
-	if !strings.HasPrefix(key, KeyPrefix) {
-		return nil, ErrCredentials
-	}
 	k, err := s.store.KeyByHash(ctx, hashKey(key))
 	if err != nil {
 		return nil, notFound(err)
