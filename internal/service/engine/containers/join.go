@@ -10,7 +10,7 @@ import (
 	"longshore/internal/service/engine/containers/launch"
 )
 
-// checkJoins refuses at create what cannot be joined ("container:" modes), and settles host names that come with it.
+// checkJoins refuses at create what cannot be joined ("container:" modes).
 func (s *Service) checkJoins(rec *core.Record) error {
 	hc := rec.HostConfig
 	if mode := hc.NetworkMode; mode.IsContainer() {
@@ -23,7 +23,6 @@ func (s *Service) checkJoins(rec *core.Record) error {
 		if rec.Config.Hostname != "" {
 			return fault.Invalid("conflicting options: hostname and the network mode")
 		}
-		rec.Config.Hostname, rec.Config.Domainname = other.Config.Hostname, other.Config.Domainname
 	}
 	if hc.IpcMode.IsContainer() {
 		h, err := s.find(hc.IpcMode.Container())

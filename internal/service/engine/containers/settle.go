@@ -36,7 +36,7 @@ func (s *Service) settle(ctx context.Context, rec *core.Record, r CreateRequest,
 	if err := s.checkJoins(rec); err != nil {
 		return nil, err
 	}
-	settleHostname(rec, s.deps.Launch.Host.Hostname)
+	s.settleHostname(rec)
 	rec.Networks, err = request.Endpoints(rec, r.Networking)
 	return warnings, err
 }
@@ -91,12 +91,19 @@ func (s *Service) cgroupns(hc *container.HostConfig) container.CgroupnsMode {
 }
 
 // settleHostname gives a container docker's default host name.
-func settleHostname(rec *core.Record, hostname string) {
-	if rec.Config.Hostname != "" {
+func (s *Service) settleHostname(rec *core.Record) {
+	cfg, hc := rec.Config, rec.HostConfig
+	if hc.NetworkMode.IsContainer() {
+		if h, err := s.find(hc.NetworkMode.ConnectedContainer()); err == nil {
+			other := h.record().Config
+			cfg.Hostname, cfg.Domainname = other.Hostname, other.Domainname
+		}
+	}
+	if cfg.Hostname != "" {
 		return
 	}
-	rec.Config.Hostname = rec.ID[:12]
-	if rec.HostConfig.NetworkMode.IsHost() || rec.HostConfig.UTSMode.IsHost() {
-		rec.Config.Hostname = hostname
+	cfg.Hostname = rec.ID[:12]
+	if hc.NetworkMode.IsHost() || hc.UTSMode.IsHost() {
+		cfg.Hostname = s.deps.Launch.Host.Hostname
 	}
 }
