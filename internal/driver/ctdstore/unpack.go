@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/pkg/archive"
@@ -66,19 +67,37 @@ func (s *Store) Unpack(ctx context.Context, l Layers) error {
 	if chain == "" {
 		return nil
 	}
-	if s.Unpacked(ctx, chain) {
-		return s.tie(ctx, l.Config.Digest, chain)
+	ctx, release, err := s.Lease(ctx)
+	if err != nil {
+		return err
 	}
+	defer release()
 	for {
-		_, err, shared := s.unpacking.Do(chain.String(), func() (any, error) { return nil, s.unpackAll(ctx, l) })
-		if shared && err != nil && ctx.Err() == nil && errors.Is(err, context.Canceled) {
-			continue // the caller that did the work went away; do it ourselves
-		}
-		if err != nil {
+		// Held before it is looked for: the collector cannot take it between the two.
+		if err := s.holdSnapshot(ctx, chain); err != nil {
 			return err
 		}
-		return s.tie(ctx, l.Config.Digest, chain)
+		if s.Unpacked(ctx, chain) {
+			return s.tie(ctx, l.Config.Digest, chain)
+		}
+		_, err, shared := s.unpacking.Do(chain.String(), func() (any, error) { return nil, s.unpackAll(ctx, l) })
+		if err != nil && !(shared && ctx.Err() == nil && errors.Is(err, context.Canceled)) {
+			return err
+		} // else the caller that did the work went away: do it ourselves
 	}
+}
+
+// holdSnapshot puts a snapshot under the context's lease, whether it exists already or not.
+func (s *Store) holdSnapshot(ctx context.Context, chain digest.Digest) error {
+	id, ok := leases.FromContext(ctx)
+	if !ok {
+		return nil
+	}
+	r := leases.Resource{ID: chain.String(), Type: "snapshots/" + SnapshotterName}
+	if err := s.leases.AddResource(ctx, leases.Lease{ID: id}, r); err != nil {
+		return fmt.Errorf("hold snapshot %s: %w", chain, err)
+	}
+	return nil
 }
 
 func (s *Store) tie(ctx context.Context, config, chain digest.Digest) error {
@@ -86,13 +105,11 @@ func (s *Store) tie(ctx context.Context, config, chain digest.Digest) error {
 }
 
 func (s *Store) unpackAll(ctx context.Context, l Layers) error {
-	ctx, release, err := s.Lease(ctx)
+	chains := identity.ChainIDs(append([]digest.Digest(nil), l.DiffIDs...))
+	have, err := s.deepest(ctx, chains)
 	if err != nil {
 		return err
 	}
-	defer release()
-	chains := identity.ChainIDs(append([]digest.Digest(nil), l.DiffIDs...))
-	have := s.deepest(ctx, chains)
 	layers := make([]*layer, len(chains))
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(parallelLayers + 1) // and the one that commits
@@ -110,14 +127,20 @@ func (s *Store) unpackAll(ctx context.Context, l Layers) error {
 	return err
 }
 
-// deepest is how many layers from the bottom are unpacked already.
-func (s *Store) deepest(ctx context.Context, chains []digest.Digest) int {
+// deepest is how many layers from the bottom are unpacked already; the topmost of them is held.
+func (s *Store) deepest(ctx context.Context, chains []digest.Digest) (int, error) {
 	for i := len(chains); i > 0; i-- {
+		if !s.Unpacked(ctx, chains[i-1]) {
+			continue
+		}
+		if err := s.holdSnapshot(ctx, chains[i-1]); err != nil {
+			return 0, err
+		}
 		if s.Unpacked(ctx, chains[i-1]) {
-			return i
+			return i, nil
 		}
 	}
-	return 0
+	return 0, nil
 }
 
 // commitAll puts finished layers on top of each other, bottom first.
