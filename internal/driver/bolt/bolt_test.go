@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -106,6 +107,7 @@ func TestGroupCommit(t *testing.T) {
 		if n == writers {
 			break
 		}
+		runtime.Gosched()
 	}
 	s.commitMu.Unlock()
 	wg.Wait()

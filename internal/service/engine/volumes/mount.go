@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"slices"
 
-	"github.com/moby/moby/api/types/events"
-
 	"longshore/internal/core/fault"
 	"longshore/internal/core/state"
 	"longshore/internal/core/volume"
@@ -14,7 +12,7 @@ import (
 )
 
 // Mount implements volume.Volumes. Volumes without mount options are usable as they are; the others are mounted for
-// their first ref.
+// their first ref. Docker's mount and unmount events tell where in which container: the caller publishes them.
 func (s *Service) Mount(ctx context.Context, name, ref string) (volume.Volume, error) {
 	e, err := s.hold(name)
 	if err != nil {
@@ -35,7 +33,6 @@ func (s *Service) Mount(ctx context.Context, name, ref string) (volume.Volume, e
 		}
 		return volume.Volume{}, err
 	}
-	s.publish(ctx, events.ActionMount, name, map[string]string{"driver": rec.Driver, "container": ref})
 	return s.volume(rec), nil
 }
 
@@ -56,11 +53,7 @@ func (s *Service) Unmount(ctx context.Context, name, ref string) error {
 			return fault.Internal("error while unmounting volume '%s': %w", s.mountpoint(name), err)
 		}
 	}
-	if err := s.saveMounts(ctx, e, left); err != nil {
-		return err
-	}
-	s.publish(ctx, events.ActionUnmount, name, map[string]string{"driver": driverName, "container": ref})
-	return nil
+	return s.saveMounts(ctx, e, left)
 }
 
 // saveMounts writes down who has the volume mounted.
