@@ -36,7 +36,6 @@ type supervisor struct {
 	controls map[*control]struct{}
 	execs    map[string]*execution
 	sending  int // events on their way
-	oomBase  int
 	warned   time.Time
 	done     bool
 }
@@ -160,7 +159,7 @@ func (s *supervisor) launchContainer() (pid int, text string, err error) {
 	if err != nil {
 		return 0, "", prefixed("failed to initialize logging driver: ", err)
 	}
-	s.oomBase = proc.OOMKills(cfg.OOMFiles)
+	s.task.oomBase = proc.OOMKills(cfg.OOMFiles)
 	s.task.logTo(s.log)
 	release := s.reaper.Hold()
 	defer release()
@@ -206,7 +205,7 @@ func (s *supervisor) ended(st proc.Status) {
 		s.killRest()
 	}
 	s.task.drain()
-	oom := proc.OOMKills(s.cfg.OOMFiles) > s.oomBase
+	oom := proc.OOMKills(s.cfg.OOMFiles) > s.task.oomBase
 	s.conclude(shimproto.Exit{Code: st.Code, AtUnixNano: st.AtUnixNano, OOMKilled: oom})
 }
 

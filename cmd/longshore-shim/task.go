@@ -30,6 +30,8 @@ type task struct {
 	out *stdio.Outlet
 	in  *stdio.Inlet
 	log *logwriter.Writer // nil: output is not logged
+	// oomBase counts OOM kills in the container's group before it ran.
+	oomBase int
 
 	pumps   sync.WaitGroup
 	sources []*os.File // what the pumps read; set before the process is known to run
@@ -90,6 +92,7 @@ func (t *task) launch(l launch) (pid int, text string, err error) {
 		}
 		defer c.close()
 		w.console = c
+		go c.receive(t.terminalSize)
 		argv = append(argv, "--console-socket", c.path)
 	}
 	runtimePID, err := proc.Start(append(argv, l.id), w.child, t.s.cfg.CgroupDirs, l.hide)
@@ -129,25 +132,23 @@ func (t *task) joinPipes(w *wiring) {
 
 // joinConsole takes the terminal's master from the OCI runtime.
 func (t *task) joinConsole(w *wiring) error {
-	fd, err := w.console.receive()
+	master, err := w.console.wait()
 	if err != nil {
 		return prefixed("console socket: ", err)
 	}
-	syscall.SetNonblock(fd, true)
-	input, err := syscall.Dup(fd)
+	input, err := duplicate(master)
 	if err != nil {
+		master.Close()
 		return err
 	}
-	syscall.CloseOnExec(input)
-	master := os.NewFile(uintptr(fd), "")
 	t.mu.Lock()
 	t.master = master
 	size := t.size
 	t.mu.Unlock()
-	if size.rows != 0 || size.cols != 0 {
+	if size.rows != 0 || size.cols != 0 { // it may have changed in the meantime
 		setSize(master, size)
 	}
-	t.in.Open(os.NewFile(uintptr(input), ""))
+	t.in.Open(input)
 	t.pump(master, stdio.Stdout, "stdout")
 	return nil
 }
@@ -198,6 +199,32 @@ func (t *task) resize(height, width uint16) error {
 		return nil
 	}
 	return setSize(t.master, t.size)
+}
+
+func (t *task) terminalSize() winsize {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.size
+}
+
+// duplicate makes a second descriptor of a terminal's master, for input.
+func duplicate(f *os.File) (*os.File, error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	fd := -1
+	if cerr := raw.Control(func(old uintptr) {
+		if fd, err = syscall.Dup(int(old)); err == nil {
+			syscall.CloseOnExec(fd)
+		}
+	}); cerr != nil {
+		return nil, cerr
+	}
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), ""), nil
 }
 
 func setSize(master *os.File, size winsize) error {

@@ -4,6 +4,7 @@ import (
 	"os"
 	"strconv"
 	"syscall"
+	"time"
 
 	"longshore/cmd/longshore-shim/internal/stdio"
 )
@@ -135,16 +136,27 @@ func (w *wiring) words(logFile string, code int) string {
 // maxSocketPath is how long the path of a unix socket can be.
 const maxSocketPath = 107
 
+// consoleTime is how long a terminal that the OCI runtime has sent may take to arrive.
+const consoleTime = 5 * time.Second
+
 // consoleSocket takes a terminal's master from an OCI runtime.
 type consoleSocket struct {
-	fd, dir int
-	file    string
-	path    string // as the OCI runtime is to be told
+	l    *os.File // the listening socket
+	dir  int
+	file string
+	path string // as the OCI runtime is to be told
+	came chan master
+}
+
+// master is a terminal's master side, or why it did not come.
+type master struct {
+	f   *os.File
+	err error
 }
 
 // listenConsole listens on <dir>/<name>. A directory whose path is too long is reached through our descriptor of it.
 func listenConsole(dir, name string) (*consoleSocket, error) {
-	c := &consoleSocket{fd: -1, dir: -1, file: dir + "/" + name, path: dir + "/" + name}
+	c := &consoleSocket{dir: -1, came: make(chan master, 1), file: dir + "/" + name, path: dir + "/" + name}
 	bind := c.path
 	if len(bind) > maxSocketPath {
 		fd, err := syscall.Open(dir, syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
@@ -158,7 +170,7 @@ func listenConsole(dir, name string) (*consoleSocket, error) {
 	os.Remove(c.file)
 	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0)
 	if err == nil {
-		c.fd = fd
+		c.l = os.NewFile(uintptr(fd), "")
 		err = syscall.Bind(fd, &syscall.SockaddrUnix{Name: bind})
 	}
 	if err == nil {
@@ -171,35 +183,89 @@ func listenConsole(dir, name string) (*consoleSocket, error) {
 	return c, nil
 }
 
-// receive takes the master. The OCI runtime has ended well by now, so it has connected and sent: nothing waits here.
-func (c *consoleSocket) receive() (int, error) {
-	conn, _, err := syscall.Accept4(c.fd, syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK)
-	if err != nil {
-		return -1, err
+// receive waits for the master while the OCI runtime is at work and gives it its size before the process can ask: not
+// every runtime does that for an exec.
+func (c *consoleSocket) receive(size func() winsize) {
+	f, err := c.take()
+	if err == nil {
+		if z := size(); z.rows != 0 || z.cols != 0 {
+			setSize(f, z)
+		}
 	}
-	defer syscall.Close(conn)
+	c.came <- master{f, err}
+}
+
+func (c *consoleSocket) take() (*os.File, error) {
+	raw, err := c.l.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var fd int
+	var got error
+	if err := raw.Read(func(l uintptr) bool {
+		fd, _, got = syscall.Accept4(int(l), syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK)
+		return got != syscall.EAGAIN
+	}); err != nil {
+		return nil, err
+	}
+	if got != nil {
+		return nil, got
+	}
+	conn := os.NewFile(uintptr(fd), "")
+	defer conn.Close()
+	conn.SetReadDeadline(time.Now().Add(consoleTime))
+	if raw, err = conn.SyscallConn(); err != nil {
+		return nil, err
+	}
 	var data [4096]byte
 	var oob [64]byte
-	_, n, _, _, err := syscall.Recvmsg(conn, data[:], oob[:], syscall.MSG_CMSG_CLOEXEC)
-	if err != nil {
-		return -1, err
+	var n int
+	if err := raw.Read(func(s uintptr) bool {
+		_, n, _, _, got = syscall.Recvmsg(int(s), data[:], oob[:], syscall.MSG_CMSG_CLOEXEC)
+		return got != syscall.EAGAIN
+	}); err != nil {
+		return nil, err
+	}
+	if got != nil {
+		return nil, got
 	}
 	messages, err := syscall.ParseSocketControlMessage(oob[:n])
 	if err != nil {
-		return -1, err
+		return nil, err
 	}
 	for i := range messages {
 		if fds, err := syscall.ParseUnixRights(&messages[i]); err == nil && len(fds) > 0 {
-			return fds[0], nil
+			syscall.SetNonblock(fds[0], true)
+			return os.NewFile(uintptr(fds[0]), ""), nil
 		}
 	}
-	return -1, textError("no terminal came")
+	return nil, textError("no terminal came")
 }
 
+// wait returns the master. The OCI runtime has ended well by now, so it has sent it.
+func (c *consoleSocket) wait() (*os.File, error) {
+	limit := time.NewTimer(consoleTime)
+	defer limit.Stop()
+	select {
+	case m := <-c.came:
+		return m.f, m.err
+	case <-limit.C:
+		return nil, textError("no terminal came")
+	}
+}
+
+// close gives up; a master that nobody waited for is closed.
 func (c *consoleSocket) close() {
-	if c.fd >= 0 {
-		syscall.Close(c.fd)
+	if c.l != nil {
+		c.l.Close() // ends receive
 		os.Remove(c.file)
+	}
+	select {
+	case m := <-c.came:
+		if m.f != nil {
+			m.f.Close()
+		}
+	default:
 	}
 	if c.dir >= 0 {
 		syscall.Close(c.dir)

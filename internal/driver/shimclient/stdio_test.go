@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -36,6 +37,10 @@ func (r *rig) start(l runtime.Launch) runtime.Process {
 // expect reads until text has come.
 func (r *rig) expect(s io.Reader, text string) string {
 	r.t.Helper()
+	if d, ok := s.(interface{ SetReadDeadline(time.Time) error }); ok {
+		r.check(d.SetReadDeadline(time.Now().Add(20 * time.Second)))
+		defer d.SetReadDeadline(time.Time{})
+	}
 	var got []byte
 	buf := make([]byte, 4096)
 	for !bytes.Contains(got, []byte(text)) {
