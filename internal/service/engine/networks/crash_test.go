@@ -156,6 +156,26 @@ func TestKilledDaemon(t *testing.T) {
 		_ = cmd.Wait()
 		w.checkAfterCrash(round, store, open)
 	}
+	s := w.afterCrash(store)
+	if err := s.Restore(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Remove(t.Context(), "app"); err != nil {
+		t.Error(err)
+	}
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// afterCrash is the daemon that follows.
+func (w *world) afterCrash(store files) *Service {
+	s, err := New(Config{ExecRoot: w.dir, ResolvConf: "/dev/null", Warm: -1, ResolverCommand: []string{"/proc/self/exe", "resolver-process"}},
+		Deps{Store: store, Events: &recorder{}, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return s
 }
 
 // checkAfterCrash adopts every other sandbox that clients were told of and were not closed; nothing else may stay.
@@ -167,11 +187,7 @@ func (w *world) checkAfterCrash(round int, store files, open map[string]bool) {
 			running = append(running, id)
 		}
 	}
-	s, err := New(Config{ExecRoot: w.dir, ResolvConf: "/dev/null", Warm: -1, ResolverCommand: []string{"/proc/self/exe", "resolver-process"}},
-		Deps{Store: store, Events: &recorder{}, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := w.afterCrash(store)
 	ctx := context.Background()
 	if err := s.Restore(ctx, running); err != nil {
 		t.Fatal(err)

@@ -210,16 +210,13 @@ func TestResolverSurvives(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- next.Run(ctx) }()
 	defer func() {
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
 		for _, id := range ids {
 			if err := next.Close(context.Background(), id); err != nil {
 				t.Error(err)
 			}
 		}
-		if err := next.Shutdown(context.Background()); err != nil {
+		stop()
+		if err := <-done; err != nil {
 			t.Error(err)
 		}
 	}()

@@ -2,12 +2,14 @@
 // endpoints, names and published ports) that containers run in.
 //
 // Life cycle: New checks the configuration, Restore brings kernel and records together (always, once, before anything
-// else), Run keeps namespaces prepared and repairs what others break, Shutdown ends what only a living daemon needs.
-// Containers, their ports and their names go on after Shutdown or a crash; the next Restore adopts them.
+// else is asked), Run keeps namespaces prepared and repairs what others break; it waits for Restore, and at its end lets
+// go of what only a living daemon needs. Containers, their ports and their names go on after that as after a crash; the
+// next Restore adopts them.
 package networks
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -84,9 +86,10 @@ type Service struct {
 	nets  *registry
 	boxes boxes
 
-	pruning atomic.Bool
-	running atomic.Bool // Run is there to take work from reap
-	reap    chan string // namespaces to remove
+	pruning  atomic.Bool
+	running  atomic.Bool   // Run is there to take work from reap
+	reap     chan string   // namespaces to remove
+	restored chan struct{} // closed by Restore
 }
 
 var _ network.Sandboxes = (*Service)(nil)
@@ -112,7 +115,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		names: resolver.NewClient(cfg.ExecRoot, cfg.ResolverCommand, deps.Log),
 		nets:  newRegistry(),
 		boxes: boxes{byID: map[string]*sandbox{}},
-		reap:  make(chan string, 1024),
+		reap:  make(chan string, 1024), restored: make(chan struct{}),
 	}
 	s.pool = newPool(s, max(cfg.Warm, 0))
 	return s, nil
@@ -158,9 +161,14 @@ const noBridge = "none"
 
 func (s *Service) netnsDir() string { return filepath.Join(s.cfg.ExecRoot, "netns") }
 
-// Run works in the background until ctx ends: it prepares namespaces, removes used ones, looks after the resolver
-// process and the firewall's tables.
+// Run works in the background until ctx ends, from Restore on: it prepares namespaces, removes used ones, looks after
+// the resolver process and the firewall's tables. It ends with Shutdown.
 func (s *Service) Run(ctx context.Context) error {
+	select {
+	case <-s.restored:
+	case <-ctx.Done():
+		return nil
+	}
 	s.running.Store(true)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.pool.run(ctx) })
@@ -169,12 +177,16 @@ func (s *Service) Run(ctx context.Context) error {
 	g.Go(func() error { return s.runReaper(ctx) })
 	err := g.Wait()
 	s.running.Store(false)
-	s.drainReaper()
-	return err
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownLimit)
+	defer cancel()
+	return errors.Join(err, s.Shutdown(ctx))
 }
 
-// Shutdown ends what only a living daemon needs: prepared namespaces, and the resolver process when nobody uses it. Call
-// it after Run has returned.
+// shutdownLimit bounds what the end of Run waits for.
+const shutdownLimit = 10 * time.Second
+
+// Shutdown ends what only a living daemon needs: prepared namespaces, and the resolver process when nobody uses it. It
+// is for those who never Run.
 func (s *Service) Shutdown(ctx context.Context) error {
 	s.pool.drain()
 	s.drainReaper()

@@ -184,9 +184,6 @@ func TestManyAtOnce(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if err := s.Shutdown(context.Background()); err != nil {
-		t.Error(err)
-	}
 	eventually(t, "nothing is left", func() bool { return leaks(t, s) == "" })
 	if _, err := os.Stat(w.dir + "/resolver.sock"); !os.IsNotExist(err) {
 		t.Error("the resolver's socket stays", err)

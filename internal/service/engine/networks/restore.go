@@ -75,7 +75,11 @@ func (s *Service) Restore(ctx context.Context, running []string) error {
 			known = append(known, r)
 		}
 	}
-	return s.names.Restore(ctx, known)
+	if err := s.names.Restore(ctx, known); err != nil {
+		return err
+	}
+	close(s.restored)
+	return nil
 }
 
 func (s *Service) loadNetworks(ctx context.Context) ([]network.Record, error) {
