@@ -32,6 +32,9 @@ func testMain(m *testing.M) int {
 		return m.Run()
 	}
 	privateMounts()
+	if file := os.Getenv(daemonVariable); file != "" {
+		beDaemon(file)
+	}
 	dir, err := os.MkdirTemp("", "shim")
 	if err != nil {
 		panic(err)
