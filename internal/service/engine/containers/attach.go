@@ -2,6 +2,7 @@ package containers
 
 import (
 	"context"
+	"errors"
 	"io"
 	"time"
 
@@ -117,12 +118,12 @@ func (a *Attachment) serve(ctx context.Context, conn streams.Conn, unframe bool)
 }
 
 func (a *Attachment) replay(ctx context.Context, w io.Writer, unframe bool) error {
-	lw := &streams.LogWriter{W: w, Raw: a.tty || unframe}
+	lw := streams.NewLogWriter(w, streams.LogFormat{Raw: a.tty || unframe})
 	o := streams.Selection{Tail: -1, Stdout: a.req.Stdout, Stderr: a.req.Stderr}
 	if a.seat != nil {
 		o.Until = a.at // what came later comes by the stream
 	}
-	return a.s.deps.Logs.Read(ctx, a.s.launcher.LogSource(a.h.record()), o, lw.Write)
+	return errors.Join(a.s.deps.Logs.Read(ctx, a.s.launcher.LogSource(a.h.record()), o, lw.Write), lw.Close())
 }
 
 // LogsRequest selects log lines.
@@ -162,21 +163,24 @@ func (l *LogStream) TTY() bool { return l.tty }
 // Send writes the lines to w; a follow ends with the run.
 func (l *LogStream) Send(ctx context.Context, w io.Writer) error {
 	rec := l.h.record()
-	lw := &streams.LogWriter{W: w, Raw: l.tty, Timestamps: l.req.Timestamps, Details: l.req.Details}
 	o := streams.Selection{Since: l.req.Since, Until: l.req.Until, Tail: l.req.Tail, Stdout: l.req.Stdout, Stderr: l.req.Stderr}
 	if l.req.Follow && rec.State.Active() {
-		ctx, cancel := context.WithCancel(ctx)
-		done := make(chan struct{})
-		over := make(chan struct{})
-		go func() {
-			defer close(over)
-			defer close(done)
-			exits := rec.State.Exits
-			_, _, _ = l.h.await(ctx, func(r *core.Record) bool { return r.State.Exits != exits && !r.State.Active() })
-		}()
-		defer func() { cancel(); <-over }()
+		done, stop := l.untilEnd(ctx, rec.State.Exits)
+		defer stop()
 		o.Follow, o.Done = true, done
-		return l.s.deps.Logs.Read(ctx, l.s.launcher.LogSource(rec), o, lw.Write)
 	}
-	return l.s.deps.Logs.Read(ctx, l.s.launcher.LogSource(rec), o, lw.Write)
+	lw := streams.NewLogWriter(w, streams.LogFormat{Raw: l.tty, Timestamps: l.req.Timestamps, Details: l.req.Details})
+	err := l.s.deps.Logs.Read(ctx, l.s.launcher.LogSource(rec), o, lw.Write)
+	return errors.Join(err, lw.Close())
+}
+
+// untilEnd closes done when the container has ended for good; stop waits for the goroutine that looks.
+func (l *LogStream) untilEnd(ctx context.Context, exits uint64) (done chan struct{}, stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done = make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _, _ = l.h.await(ctx, func(r *core.Record) bool { return r.State.Exits != exits && !r.State.Active() })
+	}()
+	return done, func() { cancel(); <-done }
 }

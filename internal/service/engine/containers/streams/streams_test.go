@@ -3,7 +3,9 @@ package streams
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"path/filepath"
@@ -165,20 +167,75 @@ func TestLogWriter(t *testing.T) {
 	m := &logs.Message{Stream: logs.Stderr, Time: time.Unix(1, 5).UTC(), Line: []byte("text\n"), Attrs: map[string]string{"b": "2 3", "a": "1"}}
 	var out bytes.Buffer
 	for _, c := range []struct {
-		w    LogWriter
+		f    LogFormat
 		want string
 	}{
-		{LogWriter{}, "\x02\x00\x00\x00\x00\x00\x00\x05text\n"},
-		{LogWriter{Raw: true}, "text\n"},
-		{LogWriter{Raw: true, Timestamps: true}, "1970-01-01T00:00:01.000000005Z text\n"},
-		{LogWriter{Raw: true, Details: true}, "a=1,b=2+3 text\n"},
-		{LogWriter{Timestamps: true, Details: true}, "\x02\x00\x00\x00\x00\x00\x00\x2e1970-01-01T00:00:01.000000005Z a=1,b=2+3 text\n"},
+		{LogFormat{}, "\x02\x00\x00\x00\x00\x00\x00\x05text\n"},
+		{LogFormat{Raw: true}, "text\n"},
+		{LogFormat{Raw: true, Timestamps: true}, "1970-01-01T00:00:01.000000005Z text\n"},
+		{LogFormat{Raw: true, Details: true}, "a=1,b=2+3 text\n"},
+		{LogFormat{Timestamps: true, Details: true}, "\x02\x00\x00\x00\x00\x00\x00\x2e1970-01-01T00:00:01.000000005Z a=1,b=2+3 text\n"},
 	} {
 		out.Reset()
-		c.w.W = &out
-		if err := c.w.Write(m); err != nil || out.String() != c.want {
+		w := NewLogWriter(&out, c.f)
+		if err := errors.Join(w.Write(m), w.Close()); err != nil || out.String() != c.want {
 			t.Errorf("got %q, want %q (%v)", out.String(), c.want, err)
 		}
+	}
+}
+
+// TestLogWriterGathers: all lines arrive in order, in frames of one stream each, however they were gathered.
+func TestLogWriterGathers(t *testing.T) {
+	r, w := io.Pipe()
+	lw := NewLogWriter(w, LogFormat{})
+	want := map[logs.Stream]string{}
+	go func() {
+		for i := range 20000 {
+			s := logs.Stdout
+			if i%7 == 0 {
+				s = logs.Stderr
+			}
+			_ = lw.Write(&logs.Message{Stream: s, Line: fmt.Appendf(nil, "line %d\n", i)})
+		}
+		_ = lw.Close()
+		_ = w.Close()
+	}()
+	for i := range 20000 {
+		s := logs.Stdout
+		if i%7 == 0 {
+			s = logs.Stderr
+		}
+		want[s] += fmt.Sprintf("line %d\n", i)
+	}
+	got := map[logs.Stream]*strings.Builder{logs.Stdout: {}, logs.Stderr: {}}
+	var head [8]byte
+	for {
+		if _, err := io.ReadFull(r, head[:]); err != nil {
+			break
+		}
+		if _, err := io.CopyN(got[logs.Stream(head[0])], r, int64(binary.BigEndian.Uint32(head[4:]))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for s, text := range want {
+		if got[s].String() != text {
+			t.Errorf("stream %d differs: %d bytes of %d", s, got[s].Len(), len(text))
+		}
+	}
+}
+
+func TestLogWriterTellsTheClientsError(t *testing.T) {
+	r, w := io.Pipe()
+	_ = r.CloseWithError(errors.New("client is gone"))
+	lw := NewLogWriter(w, LogFormat{Raw: true})
+	var err error
+	for range 1000000 {
+		if err = lw.Write(&logs.Message{Line: []byte("x")}); err != nil {
+			break
+		}
+	}
+	if err == nil || lw.Close() == nil {
+		t.Error("no error")
 	}
 }
 
