@@ -47,6 +47,16 @@ func NewClient(dir string, command []string, log *slog.Logger) *Client {
 	}
 }
 
+// Start makes sure that a resolver runs, ahead of the first container that needs it.
+func (c *Client) Start(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conn != nil {
+		return nil
+	}
+	return c.connect(ctx)
+}
+
 // Put makes a container known, or changes what is known, and answers where its resolver listens.
 func (c *Client) Put(ctx context.Context, s Sandbox) (Ports, error) {
 	c.mu.Lock()

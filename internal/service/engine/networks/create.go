@@ -67,6 +67,7 @@ func (s *Service) Create(ctx context.Context, r mobynet.CreateRequest) (mobynet.
 		return mobynet.CreateResponse{}, errors.Join(err, undo, gone)
 	}
 	s.nets.add(n)
+	s.wantNames(n)
 	s.publish(ctx, events.ActionCreate, n, nil)
 	return mobynet.CreateResponse{ID: rec.ID}, nil
 }

@@ -243,3 +243,30 @@ func TestResolverSurvives(t *testing.T) {
 		return slices.Equal(got, []string{want})
 	})
 }
+
+func TestResolverStartsWithTheFirstNetwork(t *testing.T) {
+	w := newWorld(t)
+	s := w.start()
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	reachable := func() bool {
+		conn, err := net.Dial("unix", w.dir+"/resolver.sock")
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	}
+	if reachable() {
+		t.Error("a resolver runs for nobody")
+	}
+	w.create(s, mobynet.CreateRequest{Name: "app"})
+	eventually(t, "the resolver runs", reachable)
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if reachable() {
+		t.Error("the resolver goes on without need")
+	}
+}

@@ -90,6 +90,7 @@ type Service struct {
 	running  atomic.Bool   // Run is there to take work from reap
 	reap     chan string   // namespaces to remove
 	restored chan struct{} // closed by Restore
+	named    chan struct{} // told when a network with DNS is there
 }
 
 var _ network.Sandboxes = (*Service)(nil)
@@ -115,7 +116,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		names: resolver.NewClient(cfg.ExecRoot, cfg.ResolverCommand, deps.Log),
 		nets:  newRegistry(),
 		boxes: boxes{byID: map[string]*sandbox{}},
-		reap:  make(chan string, 1024), restored: make(chan struct{}),
+		reap:  make(chan string, 1024), restored: make(chan struct{}), named: make(chan struct{}, 1),
 	}
 	s.pool = newPool(s, max(cfg.Warm, 0))
 	return s, nil
@@ -173,6 +174,7 @@ func (s *Service) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.pool.run(ctx) })
 	g.Go(func() error { return s.names.Run(ctx) })
+	g.Go(func() error { return s.startNames(ctx) })
 	g.Go(func() error { return s.firewall.Run(ctx) })
 	g.Go(func() error { return s.runReaper(ctx) })
 	err := g.Wait()
@@ -180,6 +182,31 @@ func (s *Service) Run(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownLimit)
 	defer cancel()
 	return errors.Join(err, s.Shutdown(ctx))
+}
+
+// startNames starts the resolver process, which takes as long as a container may, before the first container waits for
+// it: as soon as there is a user-defined network.
+func (s *Service) startNames(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-s.named:
+	}
+	if err := s.names.Start(ctx); err != nil && ctx.Err() == nil {
+		s.deps.Log.Warn("the DNS resolver of containers does not start", "error", err) // the first container tries again
+	}
+	return nil
+}
+
+// wantNames tells startNames that a network has DNS.
+func (s *Service) wantNames(n *netw) {
+	if !n.userDefined() || n.rec.ConfigOnly {
+		return
+	}
+	select {
+	case s.named <- struct{}{}:
+	default:
+	}
 }
 
 // shutdownLimit bounds what the end of Run waits for.

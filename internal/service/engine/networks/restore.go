@@ -44,7 +44,9 @@ func (s *Service) Restore(ctx context.Context, running []string) error {
 	}
 	for _, rec := range records {
 		if !predefined(rec.Name) {
-			s.nets.add(newNetw(rec, netip.Prefix{}))
+			n := newNetw(rec, netip.Prefix{})
+			s.nets.add(n)
+			s.wantNames(n)
 		}
 	}
 	// The firewall first, and whole, so that nothing that works stops working; then the bridges.
