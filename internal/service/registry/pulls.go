@@ -46,9 +46,11 @@ func (p *pulls) add(k pullKey, now time.Time) {
 func (p *pulls) take() []registryindex.Pull {
 	p.mu.Lock()
 	m := p.m
-	if len(m) > 0 {
-		p.m = map[pullKey]*pullCount{}
+	if len(m) == 0 { // still in use: not to be walked without the lock
+		p.mu.Unlock()
+		return nil
 	}
+	p.m = map[pullKey]*pullCount{}
 	p.mu.Unlock()
 	list := make([]registryindex.Pull, 0, len(m))
 	for k, c := range m {
