@@ -66,10 +66,10 @@ func (s *supervisor) run(spawner, listener *os.File, children <-chan os.Signal) 
 		}
 	}()
 	<-s.finished
-	os.Remove(s.cfg.Dir + "/" + shimproto.SocketName)
 	if s.log != nil {
-		s.log.Close()
+		s.log.Close() // waits for a compression
 	}
+	os.Remove(s.cfg.Dir + "/" + shimproto.SocketName)
 	os.Exit(0)
 }
 

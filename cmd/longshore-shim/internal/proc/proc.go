@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // Status is how a process ended.
@@ -167,8 +168,12 @@ func startApart(argv []string, attr *syscall.ProcAttr, dirs, hide []string) (int
 	go run()
 	r := <-done
 	// Nobody may find the shim in the container's groups: whoever empties them would kill it.
-	for threadLives(r.tid) {
-		runtime.Gosched()
+	for i := 0; threadLives(r.tid); i++ {
+		if i < 3 {
+			runtime.Gosched()
+		} else {
+			<-time.After(50 * time.Microsecond) // it needs the processor more than we do
+		}
 	}
 	return r.pid, r.err
 }
