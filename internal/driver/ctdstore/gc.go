@@ -2,11 +2,11 @@ package ctdstore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/errdefs"
 )
 
 const (
@@ -99,7 +99,7 @@ func (s *Store) sweep(ctx context.Context) error {
 		}
 	}
 	if c, ok := s.backend.(snapshots.Cleaner); ok {
-		if err := c.Cleanup(inNamespace(ctx)); err != nil && !errors.Is(err, context.Canceled) {
+		if err := c.Cleanup(inNamespace(ctx)); err != nil && !errdefs.IsNotFound(err) { // a new store has nothing at all
 			s.log.Warn("snapshot directories not cleaned", "error", err)
 		}
 	}

@@ -173,7 +173,7 @@ func (s *session) send(ctx context.Context, c call) (*http.Response, error) {
 		return nil, err
 	}
 	if c.body != nil {
-		req.ContentLength = c.size
+		req.ContentLength, req.GetBody = c.size, c.body
 		if c.size == 0 {
 			req.Body, req.GetBody = http.NoBody, nil
 		}

@@ -32,7 +32,7 @@ func TestEverythingAtOnce(t *testing.T) {
 	var wait sync.WaitGroup
 	for w := range 4 {
 		wait.Go(func() {
-			for i := range 6 {
+			for i := range 4 {
 				name := fmt.Sprintf("w%d:%d", w, i)
 				a := savedArchive(t, []string{name}, map[string]string{"n": name}, layer, tarOf(t, file{name: "etc/n", body: []byte(name)}))
 				if err := r.Load(ctx, bytes.NewReader(a), nil, func(any) error { return nil }); err != nil {
@@ -96,8 +96,7 @@ func TestPullGivenUp(t *testing.T) {
 	ref := pushed(t, a, p.host, nil)
 	gate := make(chan struct{})
 	reached := make(chan struct{}, 16)
-	p.mu.Lock()
-	p.wrap = func(_ http.ResponseWriter, req *http.Request) bool {
+	p.intercept(func(_ http.ResponseWriter, req *http.Request) bool {
 		if req.Method == http.MethodGet && strings.Contains(req.URL.Path, "/blobs/") {
 			reached <- struct{}{}
 			select {
@@ -106,8 +105,7 @@ func TestPullGivenUp(t *testing.T) {
 			}
 		}
 		return false
-	}
-	p.mu.Unlock()
+	})
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
 		<-reached

@@ -46,14 +46,22 @@ func newPeer(t testing.TB, wrap func(w http.ResponseWriter, r *http.Request) boo
 	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.mu.Lock()
 		p.calls = append(p.calls, r.Method+" "+r.URL.Path)
+		wrap := p.wrap
 		p.mu.Unlock()
-		if p.wrap == nil || !p.wrap(w, r) {
+		if wrap == nil || !wrap(w, r) {
 			inner.ServeHTTP(w, r)
 		}
 	}))
 	t.Cleanup(p.Close)
 	p.host = strings.TrimPrefix(p.URL, "http://")
 	return p
+}
+
+// intercept sets wrap while the peer runs.
+func (p *peer) intercept(f func(w http.ResponseWriter, r *http.Request) bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wrap = f
 }
 
 func (p *peer) count(prefix string) int {
@@ -153,7 +161,7 @@ func TestPushSkipsAndMounts(t *testing.T) {
 		t.Fatal(err)
 	}
 	asked := make(chan string, 16)
-	p.wrap = func(w http.ResponseWriter, req *http.Request) bool {
+	p.intercept(func(w http.ResponseWriter, req *http.Request) bool {
 		if req.Method == http.MethodHead && strings.HasPrefix(req.URL.Path, "/v2/other/app/blobs/") {
 			w.WriteHeader(http.StatusNotFound) // this peer keeps blobs for all repositories together
 			return true
@@ -164,7 +172,7 @@ func TestPushSkipsAndMounts(t *testing.T) {
 			return true
 		}
 		return false
-	}
+	})
 	out = nil
 	if err := r.Push(t.Context(), PushOptions{Image: p.host + "/other/app", Tag: "v2"}, collect(t, &out)); err != nil {
 		t.Fatal(err)
@@ -342,14 +350,14 @@ func TestPullResumesAndVerifies(t *testing.T) {
 	if ranges.Load() == 0 {
 		t.Error("download was not resumed")
 	}
-	p.wrap = func(w http.ResponseWriter, r *http.Request) bool {
+	p.intercept(func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/") {
 			w.Header().Set("Content-Type", "application/octet-stream")
 			_, _ = w.Write([]byte("something else"))
 			return true
 		}
 		return false
-	}
+	})
 	c := newRig(t, Config{})
 	if err := c.Pull(t.Context(), PullOptions{Image: ref}, func(any) error { return nil }); err == nil {
 		t.Error("wrong bytes were taken")
@@ -365,13 +373,13 @@ func TestPullsShareWork(t *testing.T) {
 	ref := pushed(t, a, p.host, nil)
 	gate := make(chan struct{})
 	started := make(chan struct{}, 64)
-	p.wrap = func(_ http.ResponseWriter, r *http.Request) bool {
+	p.intercept(func(_ http.ResponseWriter, r *http.Request) bool {
 		if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/") {
 			started <- struct{}{}
 			<-gate
 		}
 		return false
-	}
+	})
 	before := p.count("GET /v2/team/app/blobs/")
 	var wait sync.WaitGroup
 	for range 5 {
@@ -409,5 +417,37 @@ func TestPullAllTags(t *testing.T) {
 	img, err := b.Resolve(t.Context(), p.host+"/team/app:v2", nil)
 	if err != nil || len(img.Names) != 2 {
 		t.Errorf("%v %v", img.Names, err)
+	}
+}
+
+// TestMirror pulls a name of Docker Hub through a mirror, without showing it the hub's credentials.
+func TestMirror(t *testing.T) {
+	a := newRig(t, Config{})
+	leaked := make(chan string, 64)
+	p := newPeer(t, nil)
+	ref := pushed(t, a, p.host, nil)
+	p.intercept(func(_ http.ResponseWriter, r *http.Request) bool {
+		if h := r.Header.Get("Authorization"); h != "" {
+			leaked <- h
+		}
+		r.URL.Path = strings.Replace(r.URL.Path, "/v2/library/app/", "/v2/team/app/", 1)
+		return false
+	})
+	client, err := registryclient.New(registryclient.Config{Mirrors: []string{p.URL}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newRig(t, Config{})
+	b.remote.Client = client
+	err = b.Pull(t.Context(), PullOptions{Image: "app", Tag: "v1", Auth: &registry.AuthConfig{Username: "u", Password: "p"}}, func(any) error { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, _ := a.Resolve(t.Context(), ref, nil)
+	if y, err := b.Resolve(t.Context(), "app:v1", nil); err != nil || x.ID != y.ID {
+		t.Errorf("%v %v", y.ID, err)
+	}
+	if len(leaked) > 0 {
+		t.Errorf("the mirror got %s", <-leaked)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	digest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"longshore/internal/core/fault"
 	"longshore/internal/core/image"
 	"longshore/internal/driver/ctdstore"
 	"longshore/internal/service/engine/images/catalog"
@@ -103,21 +104,34 @@ func own(c dockerspec.DockerOCIImageConfig) dockerspec.DockerOCIImageConfig {
 
 // Prepare implements image.RootFS.
 func (s *Service) Prepare(ctx context.Context, key string, img image.Image) error {
-	var config digest.Digest
-	if e := s.cat.Target(img.ID); e != nil {
-		for _, m := range e.Manifests {
-			if m.Desc.Digest != img.Manifest.Digest {
-				continue
-			}
-			config = m.Config.Digest
-			if !s.store.Unpacked(ctx, img.ChainID) {
-				if err := s.unpack(ctx, m, nil); err != nil {
-					return err
-				}
-			}
+	m := s.variant(img)
+	if !s.store.Unpacked(ctx, img.ChainID) {
+		if m == nil { // removed since it was resolved
+			return fault.NotFound("No such image: %s", img.ID)
+		}
+		if err := s.unpack(ctx, m, nil); err != nil {
+			return err
 		}
 	}
+	var config digest.Digest
+	if m != nil {
+		config = m.Config.Digest
+	}
 	return s.store.PrepareRootFS(ctx, key, config, img.ChainID)
+}
+
+// variant finds what an image was resolved to; nil when it is gone.
+func (s *Service) variant(img image.Image) *catalog.Manifest {
+	e := s.cat.Target(img.ID)
+	if e == nil {
+		return nil
+	}
+	for _, m := range e.Manifests {
+		if m.Desc.Digest == img.Manifest.Digest {
+			return m
+		}
+	}
+	return nil
 }
 
 func (s *Service) unpack(ctx context.Context, m *catalog.Manifest, progress func(layer int, done bool)) error {
