@@ -11,6 +11,17 @@ import (
 	"longshore/internal/core/registryindex"
 )
 
+const (
+	unusedLinksQuery = `SELECT r.name, l.store, l.digest, l.added, b.size FROM links l
+		JOIN repositories r ON r.id = l.repo JOIN blobs b ON b.store = l.store AND b.digest = l.digest
+		WHERE (l.repo, l.digest) > (?, ?) AND l.added < ?
+		AND NOT EXISTS (SELECT 1 FROM manifest_blobs m WHERE m.repo = l.repo AND m.digest = l.digest)
+		ORDER BY l.repo, l.digest LIMIT ?`
+	unlinkedBlobsQuery = `SELECT b.digest, b.size, b.added FROM blobs b WHERE b.store = ? AND b.digest > ? AND b.added < ?
+		AND NOT EXISTS (SELECT 1 FROM links l WHERE l.store = b.store AND l.digest = b.digest)
+		ORDER BY b.digest LIMIT ?`
+)
+
 // UnusedLinks implements registryindex.Collector.
 func (x *Index) UnusedLinks(ctx context.Context, after registryindex.Candidate, before time.Time, n int) ([]registryindex.Candidate, error) {
 	t := x.read.in(ctx)
@@ -23,11 +34,7 @@ func (x *Index) UnusedLinks(ctx context.Context, after registryindex.Candidate, 
 		}
 	}
 	var list []registryindex.Candidate
-	err := t.rows(`SELECT r.name, l.store, l.digest, l.added, b.size FROM links l
-		JOIN repositories r ON r.id = l.repo JOIN blobs b ON b.store = l.store AND b.digest = l.digest
-		WHERE (l.repo, l.digest) > (?, ?) AND l.added < ?
-		AND NOT EXISTS (SELECT 1 FROM manifest_blobs m WHERE m.repo = l.repo AND m.digest = l.digest)
-		ORDER BY l.repo, l.digest LIMIT ?`, []any{from, after.Blob.Digest.String(), nanos(before), n}, func(scan func(...any) error) error {
+	err := t.rows(unusedLinksQuery, []any{from, after.Blob.Digest.String(), nanos(before), n}, func(scan func(...any) error) error {
 		var c registryindex.Candidate
 		var added int64
 		err := scan(&c.Repo, &c.Blob.Store, &c.Blob.Digest, &added, &c.Blob.Size)
@@ -60,9 +67,7 @@ func (x *Index) DropLinks(ctx context.Context, links []registryindex.Candidate, 
 // UnlinkedBlobs implements registryindex.Collector.
 func (x *Index) UnlinkedBlobs(ctx context.Context, store string, after digest.Digest, before time.Time, n int) ([]registryindex.Blob, error) {
 	var list []registryindex.Blob
-	err := x.read.in(ctx).rows(`SELECT b.digest, b.size, b.added FROM blobs b WHERE b.store = ? AND b.digest > ? AND b.added < ?
-		AND NOT EXISTS (SELECT 1 FROM links l WHERE l.store = b.store AND l.digest = b.digest)
-		ORDER BY b.digest LIMIT ?`, []any{store, after.String(), nanos(before), n}, func(scan func(...any) error) error {
+	err := x.read.in(ctx).rows(unlinkedBlobsQuery, []any{store, after.String(), nanos(before), n}, func(scan func(...any) error) error {
 		b := registryindex.Blob{Store: store}
 		var added int64
 		err := scan(&b.Digest, &b.Size, &added)

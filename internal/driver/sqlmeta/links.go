@@ -84,14 +84,20 @@ func link(t tx, repo int64, b registryindex.Blob) error {
 	return err
 }
 
+const (
+	linkedQuery = `SELECT l.store, b.size, l.added FROM repositories r
+		JOIN links l ON l.repo = r.id AND l.digest = ?
+		JOIN blobs b ON b.store = l.store AND b.digest = l.digest
+		WHERE r.name = ?`
+	linkingQuery = `SELECT r.name FROM links l JOIN repositories r ON r.id = l.repo
+		WHERE l.store = ? AND l.digest = ? AND r.name > ? ORDER BY r.name LIMIT ?`
+)
+
 // Linked implements registryindex.Links.
 func (x *Index) Linked(ctx context.Context, repo distribution.RepoName, d digest.Digest) (registryindex.Blob, error) {
 	b := registryindex.Blob{Digest: d}
 	var added int64
-	err := x.read.in(ctx).row(`SELECT l.store, b.size, l.added FROM repositories r
-		JOIN links l ON l.repo = r.id AND l.digest = ?
-		JOIN blobs b ON b.store = l.store AND b.digest = l.digest
-		WHERE r.name = ?`, []any{d.String(), string(repo)}, &b.Store, &b.Size, &added)
+	err := x.read.in(ctx).row(linkedQuery, []any{d.String(), string(repo)}, &b.Store, &b.Size, &added)
 	if err != nil {
 		return b, wrap(absent(err), "blob %s in %q", d, repo)
 	}
@@ -124,8 +130,7 @@ func (x *Index) Unlink(ctx context.Context, repo distribution.RepoName, d digest
 
 // Linking implements registryindex.Links.
 func (x *Index) Linking(ctx context.Context, store string, d digest.Digest, page distribution.Page) ([]distribution.RepoName, error) {
-	names, err := names[distribution.RepoName](x.read.in(ctx), `SELECT r.name FROM links l JOIN repositories r ON r.id = l.repo
-		WHERE l.store = ? AND l.digest = ? AND r.name > ? ORDER BY r.name LIMIT ?`, store, d.String(), page.Last, limit(page.N))
+	names, err := names[distribution.RepoName](x.read.in(ctx), linkingQuery, store, d.String(), page.Last, limit(page.N))
 	return names, wrap(err, "repositories that link %s", d)
 }
 

@@ -9,8 +9,7 @@ import (
 
 // Repositories implements registryindex.Listings: a range of the names' index with a look into the tags' for each.
 func (x *Index) Repositories(ctx context.Context, page distribution.Page) ([]distribution.RepoName, error) {
-	list, err := names[distribution.RepoName](x.read.in(ctx), `SELECT r.name FROM repositories r
-		WHERE r.name > ? AND EXISTS (SELECT 1 FROM tags t WHERE t.repo = r.id) ORDER BY r.name LIMIT ?`, page.Last, limit(page.N))
+	list, err := names[distribution.RepoName](x.read.in(ctx), repositoriesQuery, page.Last, limit(page.N))
 	return list, wrap(err, "list repositories")
 }
 
@@ -28,7 +27,7 @@ func (x *Index) Tags(ctx context.Context, repo distribution.RepoName, page distr
 	if err != nil {
 		return nil, err
 	}
-	list, err := names[distribution.Tag](t, "SELECT name FROM tags WHERE repo = ? AND name > ? ORDER BY name LIMIT ?", id, page.Last, limit(page.N))
+	list, err := names[distribution.Tag](t, tagsQuery, id, page.Last, limit(page.N))
 	return list, wrap(err, "list tags of %q", repo)
 }
 
@@ -52,10 +51,17 @@ func (x *Index) TagInfos(ctx context.Context, repo distribution.RepoName, page d
 	return list, wrap(err, "list tags of %q", repo)
 }
 
-// untagged is the common part of Untagged and Orphans.
-const untagged = "SELECT " + columns + ` FROM repositories r JOIN manifests m ON m.repo = r.id
+const (
+	repositoriesQuery = `SELECT r.name FROM repositories r
+		WHERE r.name > ? AND EXISTS (SELECT 1 FROM tags t WHERE t.repo = r.id) ORDER BY r.name LIMIT ?`
+	tagsQuery = "SELECT name FROM tags WHERE repo = ? AND name > ? ORDER BY name LIMIT ?"
+	// untagged is the common part of Untagged and Orphans.
+	untagged = "SELECT " + columns + ` FROM repositories r JOIN manifests m ON m.repo = r.id
 	WHERE r.name = ? AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.manifest = m.id)
 	AND NOT EXISTS (SELECT 1 FROM manifest_children c WHERE c.repo = m.repo AND c.digest = m.digest)`
+	orphansQuery = untagged + ` AND m.subject <> ''
+		AND NOT EXISTS (SELECT 1 FROM manifests s WHERE s.repo = m.repo AND s.digest = m.subject) ORDER BY m.digest`
+)
 
 // Untagged implements registryindex.Listings.
 func (x *Index) Untagged(ctx context.Context, repo distribution.RepoName) ([]registryindex.Manifest, error) {
@@ -65,8 +71,7 @@ func (x *Index) Untagged(ctx context.Context, repo distribution.RepoName) ([]reg
 
 // Orphans implements registryindex.Listings.
 func (x *Index) Orphans(ctx context.Context, repo distribution.RepoName) ([]registryindex.Manifest, error) {
-	list, err := manifests(x.read.in(ctx), untagged+` AND m.subject <> ''
-		AND NOT EXISTS (SELECT 1 FROM manifests s WHERE s.repo = m.repo AND s.digest = m.subject) ORDER BY m.digest`, string(repo))
+	list, err := manifests(x.read.in(ctx), orphansQuery, string(repo))
 	return list, wrap(err, "orphaned referrers of %q", repo)
 }
 

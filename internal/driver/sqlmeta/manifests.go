@@ -115,14 +115,21 @@ func encodeAnnotations(a map[string]string) (string, error) {
 	return string(b), err
 }
 
+// Queries of the hot paths have names, for the test of their plans.
+const (
+	manifestByTag = "SELECT " + columns + `, m.payload FROM repositories r
+		JOIN tags t ON t.repo = r.id AND t.name = ? JOIN manifests m ON m.id = t.manifest WHERE r.name = ?`
+	manifestByDigest = "SELECT " + columns + `, m.payload FROM repositories r
+		JOIN manifests m ON m.repo = r.id AND m.digest = ? WHERE r.name = ?`
+	referrersQuery = "SELECT " + columns + ` FROM repositories r
+		JOIN manifests m ON m.repo = r.id AND m.subject = ? AND m.subject <> '' WHERE r.name = ?`
+)
+
 // Manifest implements registryindex.Manifests.
 func (x *Index) Manifest(ctx context.Context, repo distribution.RepoName, ref distribution.Reference) (registryindex.Manifest, error) {
-	t := x.read.in(ctx)
-	q := "SELECT " + columns + `, m.payload FROM repositories r
-		JOIN tags t ON t.repo = r.id AND t.name = ? JOIN manifests m ON m.id = t.manifest WHERE r.name = ?`
+	t, q := x.read.in(ctx), manifestByTag
 	if ref.Digest != "" {
-		q = "SELECT " + columns + `, m.payload FROM repositories r
-		JOIN manifests m ON m.repo = r.id AND m.digest = ? WHERE r.name = ?`
+		q = manifestByDigest
 	}
 	var payload []byte
 	m, err := scanManifest(func(dest ...any) error {
@@ -179,8 +186,7 @@ func (x *Index) DeleteTag(ctx context.Context, repo distribution.RepoName, tag d
 
 // Referrers implements registryindex.Manifests.
 func (x *Index) Referrers(ctx context.Context, repo distribution.RepoName, d digest.Digest, artifactType string) ([]registryindex.Manifest, error) {
-	q := "SELECT " + columns + " FROM repositories r JOIN manifests m ON m.repo = r.id AND m.subject = ? AND m.subject <> '' WHERE r.name = ?"
-	args := []any{d.String(), string(repo)}
+	q, args := referrersQuery, []any{d.String(), string(repo)}
 	if artifactType != "" {
 		q, args = q+" AND m.artifact_type = ?", append(args, artifactType)
 	}
