@@ -31,7 +31,10 @@ func (b *bench) benchRun(work, network, target string) error {
 		if b.docker == nil || i >= (b.n+2)/3 {
 			continue
 		}
-		if err := one(&docker, func() error { _, err := b.docker.run("run", "--rm", "--network", network, "busybox", "true"); return err }); err != nil {
+		if err := one(&docker, func() error {
+			_, err := b.docker.run("run", "--rm", "--network", network, "busybox", "true")
+			return err
+		}); err != nil {
 			return err
 		}
 	}

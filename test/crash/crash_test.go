@@ -72,7 +72,7 @@ func TestCrash(t *testing.T) {
 			killShim(t, d, l)
 		}
 		d.Kill()
-		if out := d.InNet("busybox", "wget", "-T", "3", "-qO-", "http://127.0.0.1:18070/group").Out; !strings.HasPrefix(out, "root:") {
+		if out := d.InNet("curl", "-s", "-m", "3", "http://127.0.0.1:18070/group").Out; !strings.HasPrefix(out, "root:") {
 			t.Errorf("round %d: the published port did not survive the daemon", round)
 		}
 		close(stop)

@@ -61,6 +61,9 @@ func TestCompose(t *testing.T) {
 		if r.Code != 0 {
 			t.Fatalf("docker-compose %v: exit %d\n%s%s", args, r.Code, r.Out, r.Err)
 		}
+		if args[0] == "ps" {
+			return r.Out
+		}
 		return r.Out + r.Err
 	}
 	compose("up", "-d")
@@ -73,7 +76,7 @@ func TestCompose(t *testing.T) {
 	if out := compose("exec", "-T", "app", "sh", "-c", "echo $COLOUR"); !strings.Contains(out, "blue") {
 		t.Errorf("exec: %q", out)
 	}
-	if out := d.InNet("busybox", "wget", "-T", "3", "-qO-", "http://127.0.0.1:18090/group").Out; !strings.HasPrefix(out, "root:") {
+	if out := d.InNet("curl", "-s", "-m", "3", "http://127.0.0.1:18090/group").Out; !strings.HasPrefix(out, "root:") {
 		t.Errorf("published port: %q", out)
 	}
 	compose("up", "-d", "--scale", "app=3")
@@ -126,9 +129,10 @@ assert box.exec_run("cat /tmp/file")[1] == b"data"
 stream, stat = box.get_archive("/tmp/file")
 assert stat["size"] == 4 and b"data" in b"".join(stream)
 net = c.networks.create("pynet" + name)
-net.connect(box, aliases=["al"])
-net.reload()
-net.disconnect(box)
+if version > "1.21": # this library knows no connect before
+    net.connect(box, aliases=["al"])
+    net.reload()
+    net.disconnect(box)
 net.remove()
 vol = c.volumes.create("pyvol" + name)
 vol.remove()

@@ -106,7 +106,7 @@ func registryInNet(t *testing.T, d *harness.Daemon) string {
 		_ = c.Wait()
 	})
 	harness.Eventually(t, 10*time.Second, "the registry answers", func() bool {
-		return d.InNet("busybox", "wget", "-T", "2", "-qO-", "http://127.0.0.1:5000/v2/").Code == 0
+		return d.InNet("curl", "-sf", "-m", "2", "http://127.0.0.1:5000/v2/").Code == 0
 	})
 	return net.JoinHostPort("localhost", "5000")
 }

@@ -163,7 +163,7 @@ func TestLifecycle(t *testing.T) {
 		d.OK("wait", id)
 		d.OK("rm", id)
 		var got []string
-		for _, line := range strings.Split(d.OK("events", "--since", "1m", "--until", "0s", "--filter", "container="+id, "--format", "{{json .}}"), "\n") {
+		for _, line := range strings.Split(d.OK("events", "--since", "1m", "--until", time.Now().Add(time.Second).Format(time.RFC3339Nano), "--filter", "container="+id, "--format", "{{json .}}"), "\n") {
 			var e struct{ Type, Action string }
 			if err := json.Unmarshal([]byte(line), &e); err != nil {
 				t.Fatalf("%q: %v", line, err)

@@ -104,12 +104,12 @@ func TestRun(t *testing.T) {
 		}
 	})
 	t.Run("security", func(t *testing.T) {
-		out := d.OK("run", "--rm", "busybox", "sh", "-c", "grep -E 'CapEff|Seccomp:|NoNewPrivs' /proc/self/status | tr '\\n\\t' '  '; mount -t tmpfs x /mnt 2>/dev/null && echo MOUNTED")
+		out := d.OK("run", "--rm", "busybox", "sh", "-c", "grep -E 'CapEff|Seccomp:|NoNewPrivs' /proc/self/status | tr '\\n\\t' '  '; mount -t tmpfs x /mnt 2>/dev/null && echo MOUNTED; true")
 		if !strings.Contains(out, "CapEff: 00000000a80425fb") || !strings.Contains(out, "Seccomp: 2") || strings.Contains(out, "MOUNTED") {
 			t.Errorf("got %q", out)
 		}
 		out = d.OK("run", "--rm", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--read-only", "busybox", "sh", "-c",
-			"grep -E 'CapEff|NoNewPrivs' /proc/self/status | tr '\\n\\t' '  '; touch /x 2>/dev/null && echo WRITABLE")
+			"grep -E 'CapEff|NoNewPrivs' /proc/self/status | tr '\\n\\t' '  '; touch /x 2>/dev/null && echo WRITABLE; true")
 		if !strings.Contains(out, "CapEff: 0000000000000000") || !strings.Contains(out, "NoNewPrivs: 1") || strings.Contains(out, "WRITABLE") {
 			t.Errorf("got %q", out)
 		}

@@ -235,10 +235,7 @@ func (d *Daemon) Fails(words string, args ...string) Result {
 // Busybox imports the first image.
 func (d *Daemon) Busybox() {
 	d.T.Helper()
-	script := filepath.Join(filepath.Dir(Bin("")), "..", "scripts", "busybox-image.sh")
-	if !exists(script) {
-		script = filepath.Join(filepath.Dir(filepath.Dir(Bin("longshore"))), "scripts", "busybox-image.sh")
-	}
+	script := filepath.Join(filepath.Dir(filepath.Dir(Bin("longshore"))), "scripts", "busybox-image.sh")
 	tar := exec.Command(script)
 	out, err := tar.StdoutPipe()
 	if err != nil {
