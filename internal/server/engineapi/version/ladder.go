@@ -37,6 +37,8 @@ type Change struct {
 	Lower func(*View)
 	// LowerEach is Lower for every item of a list or object of a stream of lines.
 	LowerEach func(*View)
+	// Omit tells which items or objects, in this version's terms, the version below did not send.
+	Omit func(*View) bool
 	// Reply replaces the whole response where its kind, status or headers differ.
 	Reply func(*route.Request, route.Response) (route.Response, error)
 	// Error changes the class or words of an error.

@@ -47,4 +47,5 @@ const (
 	volumeRemove  = "DELETE /volumes/{name}"
 	buildRoute    = "POST /build"
 	buildPrune    = "POST /build/prune"
+	copyRoute     = "POST /containers/{id}/copy"
 )

@@ -27,7 +27,7 @@ func (s *Step) settle() {
 		if c.Lower != nil {
 			s.lowers = append(s.lowers, c)
 		}
-		if c.LowerEach != nil {
+		if c.LowerEach != nil || c.Omit != nil {
 			s.each = append(s.each, c)
 		}
 		if c.Reply != nil {
@@ -69,7 +69,59 @@ func (s *Step) Lower(r *route.Request, resp route.Response) (route.Response, err
 			return nil, err
 		}
 	}
-	return resp, nil
+	return s.late(r, resp), nil
+}
+
+// late takes errors down that a response meets after it was returned but before its first byte.
+func (s *Step) late(r *route.Request, resp route.Response) route.Response {
+	if len(s.fails) == 0 {
+		return resp
+	}
+	switch v := resp.(type) {
+	case route.Lines:
+		run := v.Run
+		v.Run = func(ctx context.Context, emit func(any) error) error {
+			begun := v.Early
+			err := run(ctx, func(obj any) error {
+				begun = true
+				return emit(obj)
+			})
+			return s.failUnless(begun, r, err)
+		}
+		return v
+	case route.Raw:
+		run := v.Run
+		v.Run = func(ctx context.Context, w io.Writer) error {
+			c := &counter{w: w, begun: v.Early}
+			err := run(ctx, c)
+			return s.failUnless(c.begun, r, err)
+		}
+		return v
+	case route.Hijack:
+		if prepare := v.Prepare; prepare != nil {
+			v.Prepare = func(ctx context.Context) error { return s.failUnless(false, r, prepare(ctx)) }
+		}
+		return v
+	}
+	return resp
+}
+
+func (s *Step) failUnless(begun bool, r *route.Request, err error) error {
+	if begun || err == nil {
+		return err
+	}
+	return s.Fail(r, err)
+}
+
+// counter notes whether anything was written.
+type counter struct {
+	w     io.Writer
+	begun bool
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	c.begun = c.begun || len(p) > 0
+	return c.w.Write(p)
 }
 
 // Fail takes an error down.
@@ -92,20 +144,35 @@ func (s *Step) lowerJSON(r *route.Request, v route.JSON) (route.Response, error)
 	for _, c := range s.lowers {
 		c.Lower(view)
 	}
-	if body.Kind() == jsontree.Array {
-		for _, item := range body.Items() {
-			s.lowerItem(r, item, nil)
-		}
+	if body.Kind() == jsontree.Array && len(s.each) > 0 {
+		s.lowerItems(r, view.Body)
 	}
 	v.Body = route.Encoded(view.Body.AppendTo(nil))
 	return v, nil
 }
 
-func (s *Step) lowerItem(r *route.Request, item *jsontree.Value, typed any) {
+func (s *Step) lowerItems(r *route.Request, list *jsontree.Value) {
+	kept := make([]*jsontree.Value, 0, list.Len())
+	for _, item := range list.Items() {
+		if s.lowerItem(r, item, nil) {
+			kept = append(kept, item)
+		}
+	}
+	list.SetItems(kept)
+}
+
+// lowerItem answers false for an item that the version does not have.
+func (s *Step) lowerItem(r *route.Request, item *jsontree.Value, typed any) bool {
 	view := &View{Body: item, Typed: typed, Request: r}
 	for _, c := range s.each {
-		c.LowerEach(view)
+		if c.Omit != nil && c.Omit(view) {
+			return false
+		}
+		if c.LowerEach != nil {
+			c.LowerEach(view)
+		}
 	}
+	return true
 }
 
 func (s *Step) lowerLines(r *route.Request, v route.Lines) route.Response {
@@ -119,7 +186,9 @@ func (s *Step) lowerLines(r *route.Request, v route.Lines) route.Response {
 			if err != nil {
 				return fmt.Errorf("encode line: %w", err)
 			}
-			s.lowerItem(r, body, obj)
+			if !s.lowerItem(r, body, obj) {
+				return nil
+			}
 			return emit(body)
 		})
 	}

@@ -1,6 +1,8 @@
 package version
 
 import (
+	"time"
+
 	"longshore/internal/base/jsontree"
 )
 
@@ -14,7 +16,7 @@ func v1_22() Rung {
 		{What: "detach keys", Routes: []string{attach, attachWS}, Lift: dropQuery("detachKeys")},
 		{What: "detach keys", Routes: []string{execCreate}, Lift: dropFields("DetachKeys")},
 		{What: "ExecDriver and LxcConf; Propagation of mounts; State.Dead", Routes: []string{inspect}, Lower: inspectBelow22},
-		{What: "events without Type, Action and Actor", Routes: []string{eventsRoute}, LowerEach: hideFields("Type", "Action", "Actor", "scope")},
+		{What: "events of containers and images only, without Type, Action and Actor", Routes: []string{eventsRoute}, Omit: notOfContainersOrImages, LowerEach: hideFields("Type", "Action", "Actor", "scope")},
 		{What: "an exec shows its container", Routes: []string{execInspect}, Lower: execBelow22},
 		{What: "any content type of an exec start", Routes: []string{execStart}, Lift: func(r *Request) error {
 			r.HTTP.Header.Set("Content-Type", "application/json")
@@ -27,8 +29,21 @@ func v1_22() Rung {
 		{What: "Name of an attached container; IPAM options", Routes: []string{networkList}, LowerEach: networkBelow22},
 		{What: "forced disconnect", Routes: []string{"POST /networks/{id}/disconnect"}, Lift: dropFields("Force")},
 		{What: "static addresses", Routes: []string{connect}, Lift: dropFields("EndpointConfig")},
+		{What: "spelling of BuildTime", Routes: []string{versionRoute}, Lower: buildTimeBelow22},
 		{What: "Warnings of the volume list", Routes: []string{volumeList}, Lower: hideFields("Warnings")},
 	}}
+}
+
+func notOfContainersOrImages(v *View) bool {
+	t := v.Body.Member("Type").String()
+	return t != "container" && t != "image"
+}
+
+// buildTimeBelow22 writes the time as date(1) does.
+func buildTimeBelow22(v *View) {
+	if t, err := time.Parse(time.RFC3339Nano, v.Body.Member("BuildTime").String()); err == nil {
+		v.Body.Set("BuildTime", t.UTC().Format(time.UnixDate))
+	}
 }
 
 func inspectBelow22(v *View) {

@@ -8,7 +8,7 @@ import (
 func v1_23() Rung {
 	return Rung{Version: "1.23", Source: "version-history.md, docker_remote_api_v1.22.md", Changes: []Change{
 		{What: "IdentityToken of a login", Routes: []string{"POST /auth"}, Lower: hideFields("IdentityToken")},
-		{What: "pids limit; user namespace mode; labels of volumes", Routes: []string{create}, Lift: dropFields("HostConfig.PidsLimit", "HostConfig.UsernsMode")},
+		{What: "pids limit; user namespace mode; the domain belongs to the host name", Routes: []string{create}, Lift: createBelow23},
 		{What: "State and Mounts of the container list", Routes: []string{list}, LowerEach: hideFields("State", "Mounts")},
 		{What: "details of logs", Routes: []string{logsRoute}, Lift: dropQuery("details")},
 		{What: "pids of stats", Routes: []string{stats}, Lower: hideFields("pids_stats"), LowerEach: hideFields("pids_stats")},
@@ -28,6 +28,19 @@ func v1_23() Rung {
 		}},
 		{What: "removal of a network answers 200", Routes: []string{"DELETE /networks/{id}"}, Reply: statusOK},
 	}}
+}
+
+func createBelow23(r *Request) error {
+	body, err := r.JSON()
+	if err != nil {
+		return err
+	}
+	body.Member("HostConfig").Delete("PidsLimit", "UsernsMode")
+	host, domain := body.Member("Hostname").String(), body.Member("Domainname").String()
+	if host != "" && domain != "" {
+		body.Set("Hostname", host+"."+domain)
+	}
+	return nil
 }
 
 // withoutBody runs a stream to its end and answers an empty 200, or the stream's error.

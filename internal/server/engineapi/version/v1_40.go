@@ -6,6 +6,7 @@ import "longshore/internal/base/jsontree"
 func v1_40() Rung {
 	return Rung{Version: "1.40", Source: "version-history.md", Changes: []Change{
 		{What: "IPC mode is private by default; device requests; binds that are not recursive", Routes: []string{create}, Lift: createBelow40},
+		{What: "outputs of a build", Routes: []string{buildRoute}, Lift: dropQuery("outputs")},
 		{What: "pids limit of an update", Routes: []string{update}, Lift: dropFields("PidsLimit")},
 		{What: "PidsLimit of info", Routes: []string{info}, Lower: hideFields("PidsLimit")},
 	}}

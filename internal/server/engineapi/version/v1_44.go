@@ -10,7 +10,7 @@ func v1_44() Rung {
 	return Rung{Version: "1.44", Source: "version-history.md", Changes: []Change{
 		{What: "start interval, several endpoints, recursive read-only binds, endpoint MAC addresses", Routes: []string{create}, Lift: createBelow44},
 		{What: "endpoint MAC addresses", Routes: []string{connect}, Lift: dropFields("EndpointConfig.MacAddress")},
-		{What: "DNSNames of an endpoint; container-wide MacAddress", Routes: []string{inspect}, Lower: inspectBelow44},
+		{What: "DNSNames of an endpoint", Routes: []string{inspect}, Lower: hideDNSNames},
 		{What: "DNSNames of an endpoint", Routes: []string{list}, LowerEach: hideDNSNames},
 		{What: "VirtualSize of an image", Routes: []string{imageList}, LowerEach: virtualSize},
 		{What: "VirtualSize and Created of an image", Routes: []string{imageInspect}, Lower: func(v *View) {
@@ -36,16 +36,6 @@ func virtualSize(v *View) { v.Body.Default("VirtualSize", v.Body.Member("Size").
 func hideDNSNames(v *View) {
 	for _, ep := range endpoints(v.Body.Member("NetworkSettings"), "Networks") {
 		ep.Delete("DNSNames")
-	}
-}
-
-func inspectBelow44(v *View) {
-	hideDNSNames(v)
-	cfg := v.Body.Member("Config")
-	for _, ep := range endpoints(v.Body.Member("NetworkSettings"), "Networks") {
-		if mac := ep.Member("MacAddress").String(); mac != "" && !cfg.Has("MacAddress") && v.Body.At("State", "Running").Bool() {
-			return
-		}
 	}
 }
 

@@ -12,13 +12,13 @@ func v1_46() Rung {
 			})
 		}},
 		{What: "annotations of the container list", Routes: []string{list}, LowerEach: hideFields("HostConfig.Annotations")},
-		{What: "image create events", Routes: []string{eventsRoute}, Reply: withoutEvents(imageCreate)},
+		{What: "image create events", Routes: []string{eventsRoute}, Omit: imageCreate},
 		{What: "platform of a push", Routes: []string{imagePush}, Lift: dropQuery("platform")},
 		{What: "Containerd of info", Routes: []string{info}, Lower: hideFields("Containerd")},
 	}}
 }
 
 // imageCreate picks the events that 1.46 brought.
-func imageCreate(e *jsontree.Value) bool {
-	return e.Member("Type").String() == "image" && e.Member("Action").String() == "create"
+func imageCreate(v *View) bool {
+	return v.Body.Member("Type").String() == "image" && v.Body.Member("Action").String() == "create"
 }

@@ -12,7 +12,10 @@ func v1_52() Rung {
 		{What: "Health in the container list", Routes: []string{list}, LowerEach: hideFields("Health")},
 		{What: "OnBuild omitted when empty; NetworkSettings without the default bridge's address; Storage instead of GraphDriver", Routes: []string{inspect}, Lower: inspectBelow52},
 		{What: "os_type of stats", Routes: []string{stats}, LowerEach: hideFields("os_type"), Lower: hideFields("os_type")},
-		{What: "status, id and from of events", Routes: []string{eventsRoute}, LowerEach: legacyEvent, Reply: plainJSONType},
+		{What: "status, id and from of events", Routes: []string{eventsRoute}, Lift: func(r *Request) error {
+			r.HTTP.Header.Del("Accept")
+			return nil
+		}, LowerEach: legacyEvent, Reply: plainJSONType},
 		{What: "empty fields of an image are omitted", Routes: []string{imageInspect}, Lower: imageBelow52},
 		{What: "KernelMemoryTCP of info", Routes: []string{info}, Lower: func(v *View) { v.Body.Default("KernelMemoryTCP", false) }},
 		{What: "IPAM statistics of a network", Routes: []string{networkShow}, Lower: hideFields("Status")},

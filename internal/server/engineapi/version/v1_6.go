@@ -15,6 +15,9 @@ func v1_6() Rung {
 		Changes: []Change{
 			{What: "no name at create; PortSpecs and Privileged in Config", Routes: []string{create}, Lift: createBelow6},
 			{What: "PortSpecs in a commit's configuration", Routes: []string{commitRoute}, Lift: func(r *Request) error {
+				if err := runIntoBody(r); err != nil {
+					return err
+				}
 				body, err := r.JSON()
 				if err != nil || body == nil {
 					return err
@@ -23,6 +26,7 @@ func v1_6() Rung {
 				return nil
 			}},
 			{What: "PortSpecs and port mapping of a container", Routes: []string{inspect}, Lower: inspectBelow6},
+			{What: "names of the container list", Routes: []string{list}, LowerEach: hideFields("Names")},
 			{What: "signal of a kill", Routes: []string{killRoute}, Lift: dropQuery("signal")},
 			{What: "ports, links and privileges at start", Routes: []string{start}, Lift: dropFields(
 				"PortBindings", "PublishAllPorts", "Links", "ContainerIDFile", "Privileged")},

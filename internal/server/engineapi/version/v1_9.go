@@ -11,20 +11,23 @@ import (
 func v1_9() Rung {
 	return Rung{Version: "1.9", Source: "version-history.md, original/docker_remote_api_v1.8.rst", Changes: []Change{
 		{What: "one registry's credentials of a build", Routes: []string{buildRoute}, Lift: buildAuthBelow9},
-		{What: "configuration of a commit lay in the run query", Routes: []string{commitRoute}, Lift: func(r *Request) error {
-			run := r.Query.Get("run")
-			if run == "" {
-				return nil
-			}
-			r.Query.Del("run")
-			v, err := jsontree.Parse([]byte(run))
-			if err != nil {
-				return invalid("run: " + err.Error())
-			}
-			r.SetJSON(v)
-			return nil
-		}},
+		{What: "configuration of a commit lay in the run query", Routes: []string{commitRoute}, Lift: runIntoBody},
 	}}
+}
+
+// runIntoBody moves a commit's configuration from the run query to the body.
+func runIntoBody(r *Request) error {
+	run := r.Query.Get("run")
+	if run == "" {
+		return nil
+	}
+	r.Query.Del("run")
+	v, err := jsontree.Parse([]byte(run))
+	if err != nil {
+		return invalid("run: " + err.Error())
+	}
+	r.SetJSON(v)
+	return nil
 }
 
 // buildAuthBelow9 turns the one X-Registry-Auth into the X-Registry-Config of today: registry to credentials.
