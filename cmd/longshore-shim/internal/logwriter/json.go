@@ -86,14 +86,24 @@ const (
 	highs = 0x8080808080808080
 )
 
+// special32 is special of 32 bytes; the four words are looked at side by side.
+func special32(s []byte) bool {
+	_ = s[31]
+	return (odd(binary.LittleEndian.Uint64(s))|odd(binary.LittleEndian.Uint64(s[8:]))|
+		odd(binary.LittleEndian.Uint64(s[16:]))|odd(binary.LittleEndian.Uint64(s[24:])))&highs != 0
+}
+
 // special tells whether one of eight bytes must not stand in a JSON string as it is: controls, quote, backslash, <, >, &
 // and everything that is not ASCII.
-func special(x uint64) bool {
+func special(x uint64) bool { return odd(x)&highs != 0 }
+
+// odd has the highest bit of a byte set where special finds something.
+func odd(x uint64) uint64 {
 	// a byte borrows when it is below 0x20, or zero after the XOR
 	less := (x - ones*0x20) | ((x ^ ones*'"') - ones) | ((x ^ ones*'\\') - ones)
 	// '<' is 0x3c and '>' is 0x3e: without bit 1 both are 0x3c.
 	less |= (((x &^ (ones * 2)) ^ ones*'<') - ones) | ((x ^ ones*'&') - ones)
-	return (less|x)&highs != 0
+	return less | x
 }
 
 // appendEscaped writes the inside of a JSON string exactly as docker does: < > & and the line separators U+2028 and
@@ -101,6 +111,9 @@ func special(x uint64) bool {
 func appendEscaped(b, s []byte) []byte {
 	start, i := 0, 0
 	for i < len(s) {
+		for len(s)-i >= 32 && !special32(s[i:]) {
+			i += 32
+		}
 		for len(s)-i >= 8 && !special(binary.LittleEndian.Uint64(s[i:])) {
 			i += 8
 		}
