@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/moby/term"
@@ -79,12 +80,17 @@ func copyOutput(conn Conn, s runtime.Stream, o Options) {
 	case o.Unframe:
 		err = Unframe(conn, s)
 	default:
-		_, err = io.Copy(conn, s)
+		buf := buffers.Get().(*[]byte)
+		_, err = io.CopyBuffer(struct{ io.Writer }{conn}, struct{ io.Reader }{s}, *buf)
+		buffers.Put(buf)
 	}
 	if err != nil {
 		_ = s.Close()
 	}
 }
+
+// buffers are as large as what a unix socket holds, so that a fast container needs few system calls.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 192<<10); return &b }}
 
 // Unframe copies the payload of stdcopy frames until the end of r.
 func Unframe(w io.Writer, r io.Reader) error {
