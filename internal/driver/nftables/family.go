@@ -3,6 +3,7 @@ package nftables
 import (
 	"encoding/binary"
 	"net/netip"
+	"os"
 
 	nft "github.com/google/nftables"
 )
@@ -22,8 +23,14 @@ type family struct {
 	publishedAddr *nft.Set // proto . host address . port → address . port
 }
 
-// families describes both tables.
-func families() []family { return []family{newFamily(false), newFamily(true)} }
+// families describes our tables: IPv4's, and IPv6's where the kernel has IPv6.
+func families() []family {
+	all := []family{newFamily(false)}
+	if _, err := os.Stat("/proc/net/if_inet6"); err == nil {
+		all = append(all, newFamily(true))
+	}
+	return all
+}
 
 func newFamily(v6 bool) family {
 	t := &nft.Table{Name: Table, Family: nft.TableFamilyIPv4}

@@ -186,8 +186,10 @@ func (c *Client) drop() {
 	}
 }
 
-// connect reaches a resolver, running or newly started, and tells it all containers. The caller holds mu.
+// connect reaches a resolver, running or newly started, and tells it all containers. It does not stop half-way when ctx
+// is cancelled, since a process without a connection would be left; each step has a limit of its own. The caller holds mu.
 func (c *Client) connect(ctx context.Context) error {
+	ctx = context.WithoutCancel(ctx)
 	if err := c.dial(ctx); err != nil {
 		if err := c.start(ctx); err != nil {
 			return fmt.Errorf("start resolver: %w", err)
@@ -267,10 +269,14 @@ func (c *Client) start(ctx context.Context) error {
 	// Only the process holds the socket now: when it ends at once, so does the connection.
 	_ = f.Close()
 	_ = l.Close()
-	return c.dial(ctx)
+	if err := c.dial(ctx); err != nil {
+		c.reap()
+		return err
+	}
+	return nil
 }
 
-// reap waits for a process of ours whose connection has ended.
+// reap ends and waits for a process of ours that has no connection.
 func (c *Client) reap() {
 	if c.child == nil {
 		return

@@ -87,7 +87,35 @@ func TestEmbeddedDNS(t *testing.T) {
 	}
 }
 
-// upstream is the host's DNS server: it knows example.org.
+// A server that the user names is asked from inside of the container.
+func TestOwnDNSServer(t *testing.T) {
+	w := newWorld(t)
+	s := w.start()
+	w.create(s, mobynet.CreateRequest{Name: "app"})
+	server := w.open(s, "server", func(r *network.Request) { r.Mode = "app" })
+	if err := in(t, server.NetNS, func() error { upstream(t, ":53"); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	at := server.Endpoints["app"].IPAddress.String()
+	c := w.open(s, "client", func(r *network.Request) {
+		r.Mode = "app"
+		r.DNS, r.DNSSearch, r.DNSOptions = []string{"127.0.0.11", at}, []string{"x.example"}, []string{"ndots:3"}
+	})
+	for _, proto := range []string{"udp", "tcp"} {
+		if got := addrs(ask(t, c.NetNS, proto, "example.org.", dns.TypeA)); !slices.Equal(got, []string{"192.0.2.80"}) {
+			t.Error(proto, got)
+		}
+	}
+	if !strings.Contains(string(c.Resolv), "nameserver 127.0.0.11\nsearch x.example\noptions ndots:3\n") {
+		t.Errorf("%s", c.Resolv)
+	}
+	plain := w.open(s, "plain", func(r *network.Request) { r.DNS = []string{at} })
+	if !strings.Contains(string(plain.Resolv), "nameserver "+at+"\n") {
+		t.Errorf("%s", plain.Resolv)
+	}
+}
+
+// upstream is a DNS server in the thread's namespace: it knows example.org.
 func upstream(t *testing.T, address string) {
 	t.Helper()
 	mux := dns.NewServeMux()

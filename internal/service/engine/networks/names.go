@@ -48,7 +48,7 @@ func (s *Service) resolverSandbox(box *sandbox) (resolver.Sandbox, bool) {
 	}
 	base, own := s.hostResolv(box.rec.Request)
 	for _, a := range base.Nameservers {
-		if a != network.InternalResolver() {
+		if !own || a != network.InternalResolver() { // which would be asking itself
 			out.Servers = append(out.Servers, resolver.Server{Addr: a, Inside: own})
 		}
 	}
