@@ -124,7 +124,7 @@ func (t *tap) passTo(w io.Writer) error {
 	return err
 }
 
-// writeImage stores configuration and manifest of a new image and unpacks it.
+// writeImage stores configuration and manifest of a new image.
 func (s *Service) writeImage(ctx context.Context, cfg dockerspec.DockerOCIImage, layers []ocispec.Descriptor) (ocispec.Descriptor, error) {
 	config, err := s.writeJSON(ctx, ocispec.MediaTypeImageConfig, cfg)
 	if err != nil {

@@ -163,7 +163,7 @@ type change struct {
 }
 
 // apply makes a change durable and visible. An image that loses its last name to another stays, dangling; one that
-// gets its first name is no longer dangling. It tells which images lost names to put. The caller holds s.names.
+// gets its first name is no longer dangling. The caller holds s.names.
 func (s *Service) apply(ctx context.Context, c change) error {
 	touched := map[digest.Digest]bool{}
 	err := s.store.Update(context.WithoutCancel(ctx), func(ctx context.Context) error {
