@@ -57,17 +57,19 @@ func (c *closers) close() error {
 }
 
 func lockRoots(cfg *engineconfig.Config, down *closers) error {
+	var lock *rootlock.Lock
 	for _, dir := range []string{cfg.DataRoot, cfg.ExecRoot} {
 		l, err := rootlock.Acquire(dir)
 		if err != nil {
 			return err
 		}
 		down.add(l.Release)
+		lock = l
 	}
 	if cfg.Pidfile == "" {
 		return nil
 	}
-	remove, err := rootlock.WritePidfile(cfg.Pidfile)
+	remove, err := lock.WritePidfile(cfg.Pidfile)
 	if err != nil {
 		return err
 	}
