@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
+	"sync/atomic"
 
 	"longshore/internal/boot/engineconfig"
 	"longshore/internal/core/host"
@@ -38,6 +39,7 @@ type engine struct {
 	log   *slog.Logger
 
 	parts
+	facts   atomic.Pointer[host.Facts] // the host's as info tells them: today's
 	handler http.Handler
 	run     []func(context.Context) error // background work, in no order
 }
@@ -85,6 +87,7 @@ func (e *engine) lookAtHost(ctx context.Context, _ *closers) (err error) {
 	if e.host, err = hostcheck.Gather(); err != nil {
 		return err
 	}
+	e.facts.Store(e.host)
 	e.runtimes, err = findRuntimes(ctx, e.cfg, e.log)
 	return err
 }
@@ -171,7 +174,7 @@ func (e *engine) makeContainers(context.Context, *closers) error {
 	e.containers = containers.New(cfg, containers.Deps{
 		Launch: launch.Deps{
 			Runtime: shimclient.New(shim, e.log), RootFS: e.images, Networks: e.networks,
-			Mounts:  &mounts.Resolver{Volumes: e.volumes, Files: disk},
+			Mounts:  &mounts.Resolver{Volumes: e.volumes, Files: disk, Events: e.journal},
 			Cgroups: groups, Seccomp: seccomp.New(), Host: e.host, Disk: disk, Log: e.log,
 		},
 		Images: e.images, Events: e.journal, Store: e.state, Logs: logfile.New(), Disk: disk, Files: disk,
@@ -186,5 +189,18 @@ func (e *engine) restore(ctx context.Context) error {
 	if err := e.containers.Restore(ctx); err != nil {
 		return fmt.Errorf("take over containers: %w", err)
 	}
+	alive := func(id string) bool {
+		_, _, ok := e.containers.ImageUse(id) // takes nothing but whole IDs
+		return ok
+	}
+	if err := e.volumes.Reconcile(ctx, alive); err != nil {
+		return fmt.Errorf("take over volumes: %w", err)
+	}
+	// The networks have changed what the host does: forwarding.
+	now, err := hostcheck.Gather()
+	if err != nil {
+		return err
+	}
+	e.facts.Store(now)
 	return nil
 }

@@ -9,7 +9,6 @@ import (
 	api "github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/api/types/volume"
 
-	"longshore/internal/core/host"
 	corenet "longshore/internal/core/network"
 	"longshore/internal/service/engine/archive"
 	"longshore/internal/service/engine/containers"
@@ -37,7 +36,7 @@ func (e *engine) makeSystem(context.Context, *closers) error {
 		return err
 	}
 	e.system = system.New(cfg, system.Deps{
-		Facts: func() *host.Facts { return e.host }, Containers: e.containers, Images: e.images.Count, Events: e.journal, Registry: e.images,
+		Facts: e.facts.Load, Containers: e.containers, Images: e.images.Count, Events: e.journal, Registry: e.images,
 		Usage: system.Usage{
 			Containers: func(ctx context.Context) ([]*container.Summary, error) {
 				return e.containers.List(ctx, containers.ListRequest{All: true, Size: true})

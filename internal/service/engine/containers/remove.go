@@ -132,6 +132,9 @@ func (s *Service) destroy(ctx context.Context, h *handle, withVolumes bool) erro
 	}
 	if withVolumes && len(rec.Mounts) > 0 {
 		s.takeDown(ctx, h, rec) // a volume can be removed only once nothing has it mounted
+		down := *rec
+		down.Run = nil
+		rec = &down
 	}
 	s.mounts.Drop(ctx, rec.ID, rec.Mounts, withVolumes)
 	if err := s.deps.Images.Drop(ctx, rec.ID); err != nil {

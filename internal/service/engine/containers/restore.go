@@ -116,10 +116,8 @@ func (s *Service) resume(ctx context.Context, h *handle, a runtime.Adopted) {
 		s.undoStart(ctx, h, a.Exit)
 	case rec.State.Phase == core.Removing:
 		h.later(func(ctx context.Context) { _ = s.destroy(context.WithoutCancel(ctx), h, false) })
-	case rec.Run != nil:
+	default: // its last run, or a copy from or to its root, may not have been taken down
 		h.later(func(ctx context.Context) { s.release(context.WithoutCancel(ctx), h) })
-		s.atBoot(h)
-	default:
 		s.atBoot(h)
 	}
 }
@@ -153,6 +151,9 @@ func (s *Service) undoStart(ctx context.Context, h *handle, exit *runtime.Exit) 
 	next.State.Phase, next.State.Before = next.State.Before, ""
 	if next.State.Phase == core.Restarting {
 		next.State.Phase = core.Exited
+	}
+	if next.Run == nil {
+		next.Run = s.launcher.Begun(&next)
 	}
 	if exit != nil {
 		next.State.Phase, next.State.ExitCode, next.State.FinishedAt = core.Exited, exit.Code, exit.At

@@ -204,11 +204,11 @@ func (l *Launcher) Down(ctx context.Context, rec *core.Record) {
 		if launch, err := l.launch(rec, rec.Run); err == nil {
 			warn("clean up run", l.Runtime.Cleanup(ctx, launch))
 		}
-		if len(rec.Run.CgroupDirs) > 0 {
-			if g, err := l.Cgroups.Open(ctx, rec.Run.Cgroup); err == nil {
-				warn("remove control group", g.Remove(ctx))
-			}
+		// The runtime has removed a group that it made; ours is there even when a daemon died before it noted that.
+		if g, err := l.Cgroups.Open(ctx, rec.Run.Cgroup); err == nil {
+			warn("remove control group", g.Remove(ctx))
 		}
+		l.Mounts.TellUnmounted(ctx, rec.ID, rec.Mounts)
 	}
 	l.Mounts.Unmount(ctx, rec.ID, rec.Mounts)
 	warn("unmount shared memory", l.Disk.UnmountShm(rec.ID))
@@ -220,6 +220,15 @@ func (l *Launcher) Orphan(id string) *core.Record {
 	rec := &core.Record{ID: id, Config: &container.Config{}, HostConfig: &container.HostConfig{LogConfig: container.LogConfig{Type: "none"}}}
 	rec.Run = &core.Run{Runtime: l.cfg.DefaultRuntime, Cgroup: l.cgroupPath(rec)}
 	return rec
+}
+
+// Begun is what is known of a run whose daemon died before it noted more: enough to take it down.
+func (l *Launcher) Begun(rec *core.Record) *core.Run {
+	name := rec.HostConfig.Runtime
+	if name == "" {
+		name = l.cfg.DefaultRuntime
+	}
+	return &core.Run{Runtime: name, Cgroup: l.cgroupPath(rec)}
 }
 
 // Adopt finds the shim of a run that an earlier daemon started.

@@ -4,10 +4,13 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"strconv"
 
+	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/mount"
 
 	core "longshore/internal/core/container"
+	"longshore/internal/core/event"
 	"longshore/internal/core/fault"
 	"longshore/internal/core/volume"
 )
@@ -29,6 +32,7 @@ type Files interface {
 type Resolver struct {
 	Volumes volume.Volumes
 	Files   Files
+	Events  event.Publisher
 }
 
 // Hold creates or finds every volume that the container names and checks bind sources; the mounts get their sources.
@@ -107,7 +111,8 @@ func (r *Resolver) Fill(ctx context.Context, id, root string, list []core.Mount)
 	return nil
 }
 
-// Mount makes the volumes usable and missing bind sources for a run, and answers the host path of each mount.
+// Mount makes the volumes usable and missing bind sources for a run, tells of the volumes and answers the host path of
+// each mount.
 func (r *Resolver) Mount(ctx context.Context, id string, list []core.Mount) ([]string, error) {
 	sources := make([]string, len(list))
 	for i := range list {
@@ -118,7 +123,28 @@ func (r *Resolver) Mount(ctx context.Context, id string, list []core.Mount) ([]s
 		}
 		sources[i] = src
 	}
+	for _, m := range list {
+		r.tell(ctx, events.ActionMount, &m, map[string]string{
+			"driver": m.Driver, "container": id, "destination": m.Destination,
+			"read/write": strconv.FormatBool(m.RW), "propagation": string(m.Propagation),
+		})
+	}
 	return sources, nil
+}
+
+// TellUnmounted publishes the end of what Mount told. Unmount itself may be called more often than there was a Mount.
+func (r *Resolver) TellUnmounted(ctx context.Context, id string, list []core.Mount) {
+	for _, m := range list {
+		r.tell(ctx, events.ActionUnmount, &m, map[string]string{"driver": m.Driver, "container": id})
+	}
+}
+
+func (r *Resolver) tell(ctx context.Context, a events.Action, m *core.Mount, attrs map[string]string) {
+	if m.Type == mount.TypeVolume {
+		r.Events.Publish(ctx, events.Message{
+			Type: events.VolumeEventType, Action: a, Scope: "local", Actor: events.Actor{ID: m.Name, Attributes: attrs},
+		})
+	}
 }
 
 func (r *Resolver) mountOne(ctx context.Context, id string, m *core.Mount) (string, error) {
