@@ -180,17 +180,17 @@ func (x *ExecStart) Serve(ctx context.Context, conn streams.Conn) error {
 			return nil
 		}
 	}
-	x.e.await(ctx)
+	x.e.await(ctx, p, x.s.deps.Now)
 	return nil
 }
 
-// await gives the exit code a moment to arrive, so that a client that inspects after the stream ended finds it.
-func (e *execution) await(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
+// await gives the exit code a moment to arrive, so that a client that inspects after the stream ended finds it. A
+// process that closed its output and goes on is not waited for any longer.
+func (e *execution) await(ctx context.Context, p runtime.Exec, now func() time.Time) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	select {
-	case <-e.done:
-	case <-ctx.Done():
+	if exit, err := p.Wait(ctx); err == nil {
+		e.finish(exit.Code, now())
 	}
 }
 
@@ -261,6 +261,7 @@ func (s *Service) watchExec(ctx context.Context, e *execution, p runtime.Exec) {
 	s.event(ctx, e.h, events.ActionExecDie, e.attrs(&exit.Code))
 }
 
+// finish records the end; the first report counts.
 func (e *execution) finish(code int, at time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

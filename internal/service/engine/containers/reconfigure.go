@@ -2,75 +2,54 @@ package containers
 
 import (
 	"context"
-	"slices"
 
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
 
 	core "longshore/internal/core/container"
 	"longshore/internal/core/fault"
+	"longshore/internal/core/image"
 	"longshore/internal/core/state"
 	"longshore/internal/service/engine/containers/mounts"
-	"longshore/internal/service/engine/containers/request"
 )
 
-// Reconfigure gives a container that does not run another host configuration; change must not modify what it is given.
-// Clients of old API versions said at the start what others say at create.
-func (s *Service) Reconfigure(ctx context.Context, ref string, change func(container.HostConfig) (*container.HostConfig, error)) error {
+// Reconfigure changes the host configuration of a container that does not run; change gets a copy to edit and may not
+// edit what that points at. Clients of old API versions said at the start what others say at create.
+func (s *Service) Reconfigure(ctx context.Context, ref string, change func(*container.HostConfig) error) error {
 	h, err := s.find(ref)
 	if err != nil {
 		return err
 	}
-	return h.do(ctx, func(ctx context.Context) (err error) {
-		rec := *h.record()
-		if rec.State.Live() {
+	return h.do(ctx, func(ctx context.Context) error {
+		old := h.record()
+		cfg, hc, nets := *old.Config, *old.HostConfig, &network.NetworkingConfig{}
+		if old.State.Live() {
 			return fault.ErrNotModified
-		}
-		mode := rec.HostConfig.NetworkMode
-		if rec.HostConfig, err = change(*rec.HostConfig); err != nil {
+		} else if err := change(&hc); err != nil {
 			return err
 		}
-		if err := s.settleHost(&rec); err != nil {
+		if cfg.Hostname == old.ID[:12] {
+			cfg.Hostname = "" // it was not asked for
+		}
+		if hc.NetworkMode == old.HostConfig.NetworkMode {
+			nets.EndpointsConfig = old.Networks
+		}
+		next := *old
+		img := image.Image{ID: old.Image.ID, Manifest: *old.Image.Manifest}
+		if _, err := s.settle(ctx, &next, CreateRequest{Config: &cfg, HostConfig: &hc, Networking: nets}, img); err != nil {
 			return err
 		}
-		if _, err := s.deps.Validator.Validate(rec.Config, rec.HostConfig); err != nil {
+		if next.Mounts, err = mounts.Parse(next.Config, next.HostConfig, s.mountsOf); err != nil {
 			return err
 		}
-		if err := s.checkJoins(&rec); err != nil {
-			return err
-		}
-		if rec.HostConfig.NetworkMode != mode {
-			if rec.Networks, err = request.Endpoints(&rec, nil); err != nil {
-				return err
+		ctx = context.WithoutCancel(ctx)
+		return s.mounts.Exchange(ctx, h.id, old.Mounts, next.Mounts, func() error {
+			if mounts.NeedsCopy(next.Mounts) {
+				if err := s.copyUp(ctx, &next); err != nil {
+					return err
+				}
 			}
-		}
-		return s.remount(context.WithoutCancel(ctx), h, &rec)
+			return s.change(ctx, h, state.Durable, func(r *core.Record) { *r = next })
+		})
 	})
-}
-
-// remount takes the volumes that the new configuration names and gives back those that it no longer does.
-func (s *Service) remount(ctx context.Context, h *handle, rec *core.Record) (err error) {
-	old := rec.Mounts
-	if rec.Mounts, err = mounts.Parse(rec.Config, rec.HostConfig, s.mountsOf); err != nil {
-		return err
-	}
-	at := func(list []core.Mount, m core.Mount) int {
-		return slices.IndexFunc(list, func(o core.Mount) bool { return o.Destination == m.Destination && o.Anonymous == m.Anonymous })
-	}
-	for i, m := range rec.Mounts {
-		if j := at(old, m); j >= 0 && m.Anonymous {
-			rec.Mounts[i] = old[j]
-		}
-	}
-	if err := s.mounts.Hold(ctx, h.id, rec.Mounts); err != nil {
-		_ = s.mounts.Hold(ctx, h.id, old)
-		return err
-	}
-	if mounts.NeedsCopy(rec.Mounts) {
-		if err := s.copyUp(ctx, rec); err != nil {
-			return err
-		}
-	}
-	gone := slices.DeleteFunc(slices.Clone(old), func(m core.Mount) bool { return at(rec.Mounts, m) >= 0 })
-	s.mounts.Drop(ctx, h.id, gone, true)
-	return s.change(ctx, h, state.Durable, func(r *core.Record) { *r = *rec })
 }
