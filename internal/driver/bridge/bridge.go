@@ -43,8 +43,8 @@ type Config struct {
 	IPv4, IPv6 netip.Prefix
 }
 
-// Ensure makes the bridge, or brings an existing one (a restart) to the configuration. Addresses that the bridge has
-// besides are left alone. It answers the interface's index.
+// Ensure makes the bridge, or brings an existing one (a restart) to the configuration. IPv4 addresses that it has
+// besides are removed where the alias says that the bridge is ours, and left alone elsewhere. It answers the interface's index.
 func (d *Driver) Ensure(c Config) (int, error) {
 	link, err := d.nl.LinkByName(c.Name)
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
@@ -89,6 +89,11 @@ func (d *Driver) create(c Config) (netlink.Link, error) {
 }
 
 func (d *Driver) address(link netlink.Link, c Config) error {
+	if c.Alias != "" && link.Attrs().Alias == c.Alias {
+		if err := d.removeOthers(link, c.IPv4); err != nil {
+			return err
+		}
+	}
 	if c.IPv4.IsValid() {
 		if err := d.nl.AddrReplace(link, &netlink.Addr{IPNet: ipNet(c.IPv4)}); err != nil {
 			return fmt.Errorf("address %s: %w", c.IPv4, err)
@@ -109,6 +114,23 @@ func (d *Driver) address(link netlink.Link, c Config) error {
 	err := d.nl.AddrReplace(link, &netlink.Addr{IPNet: ipNet(c.IPv6), Flags: unix.IFA_F_NODAD})
 	if err != nil {
 		return fmt.Errorf("address %s: %w", c.IPv6, err)
+	}
+	return nil
+}
+
+// removeOthers removes the IPv4 addresses that an earlier configuration left.
+func (d *Driver) removeOthers(link netlink.Link, keep netip.Prefix) error {
+	addrs, err := d.nl.AddrList(link, netlink.FAMILY_V4)
+	if err != nil {
+		return fmt.Errorf("list addresses: %w", err)
+	}
+	for _, a := range addrs {
+		if prefix(a.IPNet) == keep {
+			continue
+		}
+		if err := d.nl.AddrDel(link, &a); err != nil {
+			return fmt.Errorf("remove address %s: %w", a.IPNet, err)
+		}
 	}
 	return nil
 }

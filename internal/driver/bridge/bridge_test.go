@@ -35,7 +35,8 @@ func TestEnsure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.MTU = 1300
+	old := cfg.IPv4.Masked()
+	cfg.MTU, cfg.IPv4 = 1300, netip.MustParsePrefix("10.2.0.1/16")
 	again, err := d.Ensure(cfg) // a restart
 	if err != nil || again != first {
 		t.Errorf("%d, then %d, %v", first, again, err)
@@ -53,6 +54,9 @@ func TestEnsure(t *testing.T) {
 	subnets, err := d.Subnets(nil)
 	if err != nil || !slices.Contains(subnets, cfg.IPv4.Masked()) || !slices.Contains(subnets, cfg.IPv6.Masked()) {
 		t.Error(subnets, err)
+	}
+	if slices.Contains(subnets, old) {
+		t.Error("the old address stays", subnets)
 	}
 	if subnets, err := d.Subnets(map[string]bool{cfg.Name: true}); err != nil || slices.Contains(subnets, cfg.IPv4.Masked()) {
 		t.Error(subnets, err)
