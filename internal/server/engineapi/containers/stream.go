@@ -26,6 +26,11 @@ func (h *handlers) attach(ctx context.Context, r *route.Request) (route.Response
 	if err != nil {
 		return nil, err
 	}
+	if r.Dialect.UnframedStreams {
+		return route.Hijack{ContentType: contentType(true), Run: func(ctx context.Context, c route.Conn) error {
+			return a.ServeUnframed(ctx, c)
+		}}, nil
+	}
 	return route.Hijack{ContentType: contentType(a.TTY()), Run: func(ctx context.Context, c route.Conn) error {
 		return a.Serve(ctx, c)
 	}}, nil

@@ -2,8 +2,6 @@ package containers
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"fmt"
 
 	"github.com/moby/moby/api/types/container"
@@ -29,20 +27,6 @@ type CreateRequest struct {
 	Networking *network.NetworkingConfig
 }
 
-// newID makes a container or exec ID: 64 hex digits that do not look like a number in their first twelve.
-func newID() string {
-	var b [32]byte
-	for {
-		_, _ = rand.Read(b[:])
-		id := hex.EncodeToString(b[:])
-		for _, c := range id[:12] {
-			if c > '9' {
-				return id
-			}
-		}
-	}
-}
-
 // Create makes a container. When it answers, the container survives a power cut.
 func (s *Service) Create(ctx context.Context, r CreateRequest) (*container.CreateResponse, error) {
 	if r.Config == nil {
@@ -51,7 +35,7 @@ func (s *Service) Create(ctx context.Context, r CreateRequest) (*container.Creat
 	if r.HostConfig == nil {
 		r.HostConfig = &container.HostConfig{}
 	}
-	rec := &core.Record{ID: newID(), Created: s.deps.Now().UTC()}
+	rec := &core.Record{ID: names.NewID(), Created: s.deps.Now().UTC()}
 	rec.State.Phase = core.Created
 	if err := s.reserveName(rec, r.Name); err != nil {
 		return nil, err

@@ -16,6 +16,7 @@ import (
 	core "longshore/internal/core/container"
 	"longshore/internal/core/fault"
 	"longshore/internal/core/runtime"
+	"longshore/internal/service/engine/containers/names"
 	"longshore/internal/service/engine/containers/streams"
 )
 
@@ -102,7 +103,7 @@ func (s *Service) ExecCreate(ctx context.Context, ref string, req container.Exec
 	if err != nil {
 		return "", err
 	}
-	e := &execution{id: newID(), h: h, req: req, keys: keys, done: make(chan struct{})}
+	e := &execution{id: names.NewID(), h: h, req: req, keys: keys, done: make(chan struct{})}
 	s.execs.m.Store(e.id, e)
 	h.execs.Store(e.id, e)
 	s.event(ctx, h, events.Action("exec_create: "+strings.Join(req.Cmd, " ")), e.attrs(nil))

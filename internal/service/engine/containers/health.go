@@ -10,6 +10,7 @@ import (
 
 	core "longshore/internal/core/container"
 	"longshore/internal/core/runtime"
+	"longshore/internal/service/engine/containers/names"
 	"longshore/internal/service/engine/containers/streams"
 )
 
@@ -79,7 +80,7 @@ func (s *Service) runProbe(ctx context.Context, h *handle, rec *core.Record, tim
 	if err != nil {
 		return -1, err.Error()
 	}
-	p, err := l.Exec(ctx, runtime.ExecLaunch{ID: newID(), Process: proc, Stdout: true, Stderr: true})
+	p, err := l.Exec(ctx, runtime.ExecLaunch{ID: names.NewID(), Process: proc, Stdout: true, Stderr: true})
 	if err != nil {
 		return startCode(err), err.Error()
 	}

@@ -14,6 +14,7 @@ import (
 	core "longshore/internal/core/container"
 	"longshore/internal/service/engine/containers/launch"
 	"longshore/internal/service/engine/containers/listing"
+	"longshore/internal/service/engine/containers/mounts"
 )
 
 // InspectOptions of Inspect.
@@ -38,7 +39,7 @@ func (s *Service) Inspect(ctx context.Context, ref string, o InspectOptions) (*c
 		Driver: s.cfg.StorageDriver, Platform: rec.Image.OS, LogPath: launch.LogPath(dir, rec),
 		HostnamePath: filepath.Join(names, "hostname"), HostsPath: filepath.Join(names, "hosts"),
 		ResolvConfPath: filepath.Join(names, "resolv.conf"), ExecIDs: h.execIDs(),
-		HostConfig: rec.HostConfig, Config: rec.Config, Mounts: points(rec), NetworkSettings: NetworkSettings(rec),
+		HostConfig: rec.HostConfig, Config: rec.Config, Mounts: mounts.Points(rec.Mounts), NetworkSettings: NetworkSettings(rec),
 		ImageManifestDescriptor: rec.Image.Manifest,
 		Storage:                 &storage.Storage{RootFS: &storage.RootFSStorage{Snapshot: &storage.RootFSStorageSnapshot{Name: s.cfg.StorageDriver}}},
 	}
@@ -109,7 +110,7 @@ func (s *Service) List(ctx context.Context, r ListRequest) ([]*container.Summary
 	picked := q.Select(recs, r.All, r.Limit)
 	out := make([]*container.Summary, 0, len(picked))
 	for _, rec := range picked {
-		sum := listing.Summary(rec, s.deps.Now(), NetworkSettings(rec), points(rec))
+		sum := listing.Summary(rec, s.deps.Now(), NetworkSettings(rec), mounts.Points(rec.Mounts))
 		sum.Image = s.imageName(ctx, rec)
 		if r.Size {
 			if rw, root, err := s.deps.Images.Usage(ctx, rec.ID); err == nil {

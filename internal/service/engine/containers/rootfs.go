@@ -6,6 +6,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 
 	core "longshore/internal/core/container"
+	"longshore/internal/service/engine/containers/mounts"
 )
 
 // holdRoot notes that a run is about to mount the root.
@@ -39,7 +40,7 @@ func (s *Service) WithRootFS(ctx context.Context, ref string, f func(root string
 	}
 	defer s.unuseRoot(context.WithoutCancel(ctx), h)
 	rec := h.record()
-	return f(root, rec.State.PID, points(rec))
+	return f(root, rec.State.PID, mounts.Points(rec.Mounts))
 }
 
 func (s *Service) useRoot(ctx context.Context, h *handle) (string, error) {
@@ -60,15 +61,4 @@ func (s *Service) unuseRoot(ctx context.Context, h *handle) {
 	if h.roots.n == 0 && !h.roots.run {
 		s.launcher.UnmountRoot(ctx, h.id)
 	}
-}
-
-// points are the mounts as inspect shows them.
-func points(rec *core.Record) []container.MountPoint {
-	list := make([]container.MountPoint, 0, len(rec.Mounts))
-	for _, m := range rec.Mounts {
-		if !m.Hidden {
-			list = append(list, m.MountPoint)
-		}
-	}
-	return list
 }
