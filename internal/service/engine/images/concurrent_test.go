@@ -147,8 +147,8 @@ func TestFlights(t *testing.T) {
 		}
 	}
 	leaving, leave := context.WithCancel(t.Context())
-	var wait sync.WaitGroup
-	wait.Go(func() {
+	var wait, left sync.WaitGroup
+	left.Go(func() {
 		if err := f.Do(leaving, "k", func(any) error { return nil }, work); !errors.Is(err, context.Canceled) {
 			t.Errorf("who left got %v", err)
 		}
@@ -168,6 +168,7 @@ func TestFlights(t *testing.T) {
 	})
 	<-joined
 	leave()
+	left.Wait()
 	close(goOn)
 	wait.Wait()
 
