@@ -21,8 +21,7 @@ func contentType(tty bool) string {
 }
 
 func (h *handlers) attach(ctx context.Context, r *route.Request) (route.Response, error) {
-	req := attachRequest(r)
-	a, err := h.svc.Attach(ctx, r.Var("id"), req)
+	a, err := h.svc.Attach(ctx, r.Var("id"), attachRequest(r))
 	if err != nil {
 		return nil, err
 	}
@@ -45,8 +44,7 @@ func attachRequest(r *route.Request) containers.AttachRequest {
 
 // attachWS is attach over a websocket: its frames carry plain bytes, without stdcopy headers.
 func (h *handlers) attachWS(ctx context.Context, r *route.Request) (route.Response, error) {
-	req := attachRequest(r)
-	a, err := h.svc.Attach(ctx, r.Var("id"), req)
+	a, err := h.svc.Attach(ctx, r.Var("id"), attachRequest(r))
 	if err != nil {
 		return nil, err
 	}
