@@ -28,7 +28,9 @@ func free(t *testing.T) uint16 {
 
 func TestConflicts(t *testing.T) {
 	p, port := New(), free(t)
-	tcp := func(addrs []netip.Addr) Want { return Want{Proto: unix.IPPROTO_TCP, Addrs: addrs, First: port, Last: port} }
+	tcp := func(addrs []netip.Addr) Want {
+		return Want{Proto: unix.IPPROTO_TCP, Addrs: addrs, First: port, Last: port}
+	}
 	l, err := p.Reserve(tcp(all))
 	if err != nil || l.Port != port {
 		t.Fatal(l, err)
