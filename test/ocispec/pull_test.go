@@ -74,7 +74,7 @@ func TestPullingBlobsWithRange(t *testing.T) {
 		"bytes=-5000":                   {206, content, "bytes 0-999/1000"},
 		"bytes=1000-":                   {416, "", "bytes */1000"},
 		"bytes=-0":                      {416, "", "bytes */1000"},
-		"bytes=5-1":                     {200, content, ""},
+		"bytes=5-1":                     {416, "", "bytes */1000"},
 		"lines=1-2":                     {200, content, ""},
 		"bytes=0-1,4-5":                 {200, content, ""},
 		"bytes=abc":                     {200, content, ""},

@@ -113,6 +113,9 @@ func TestOtherAlgorithms(t *testing.T) {
 	r.has(d, content)
 	at = r.begin() // announced nowhere
 	r.want(r.do("PUT", at+"?digest="+d.String(), content, octets), 201)
+	at = r.begin()
+	r.want(r.do("PATCH", at, content, octets), 202)
+	r.want(r.do("PUT", at+"?digest="+d.String(), nil), 201)
 	r.want(r.do("POST", "/blobs/uploads/?digest-algorithm=md5", nil), 400, "DIGEST_INVALID")
 
 	body, _ := r.manifest(nil)
@@ -166,7 +169,7 @@ func TestPushingManifests(t *testing.T) {
 	if a := r.do("GET", "/manifests/exact", nil); a.Text != string(spaced) {
 		t.Error("not byte for byte")
 	}
-	missing, _ := r.manifest(func(m *ocispec.Manifest) { m.Layers[0].Digest = digest.FromString("none") })
+	missing, _ := r.manifest(func(m *ocispec.Manifest) { m.Config.Digest = digest.FromString("none") })
 	if a := r.do("PUT", "/manifests/v2", missing, mediaType(ocispec.MediaTypeImageManifest)); !strings.Contains(a.Text, "MANIFEST_BLOB_UNKNOWN") {
 		t.Errorf("missing blob: %d %s", a.StatusCode, a.Text)
 	}
@@ -247,8 +250,38 @@ func TestIndexesAndArtifacts(t *testing.T) {
 	})
 	r.want(r.do("PUT", "/manifests/artifact", artifact, mediaType(ocispec.MediaTypeImageManifest)), 201)
 
+	none, _ := r.manifest(func(m *ocispec.Manifest) { m.Layers = []ocispec.Descriptor{} })
+	r.want(r.do("PUT", "/manifests/no-layers", none, mediaType(ocispec.MediaTypeImageManifest)), 201)
+	foreign, _ := r.manifest(func(m *ocispec.Manifest) {
+		m.Layers[0] = ocispec.Descriptor{MediaType: "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", Digest: digest.FromString("far"), Size: 3, URLs: []string{"https://store.example/x"}}
+	})
+	r.want(r.do("PUT", "/manifests/foreign", foreign, mediaType(ocispec.MediaTypeImageManifest)), 201)
+	custom := []byte(strings.Replace(string(none), `"layers":[]`, `"layers":[],"org.example.field":{"a":[1]}`, 1))
+	r.want(r.do("PUT", "/manifests/custom", custom, mediaType(ocispec.MediaTypeImageManifest)), 201)
+
 	const docker = "application/vnd.docker.distribution.manifest.v2+json"
 	schema2, _ := r.manifest(func(m *ocispec.Manifest) { m.MediaType = docker })
 	r.want(r.do("PUT", "/manifests/docker", schema2, mediaType(docker)), 201)
 	r.header(r.do("GET", "/manifests/docker", nil), "Content-Type", docker)
+}
+
+// TestSparseImages: a manifest may come before its layers, and keeps them once they are there; its config must be there.
+func TestSparseImages(t *testing.T) {
+	r := start(t)
+	content := random(500)
+	layer := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: digest.FromBytes(content), Size: 500}
+	body, d := r.push("sparse", func(m *ocispec.Manifest) { m.Layers = append(m.Layers, layer) })
+	if a := r.want(r.do("GET", "/manifests/"+d.String(), nil), 200); a.Text != string(body) {
+		t.Error("another body")
+	}
+	r.want(r.do("GET", "/blobs/"+layer.Digest.String(), nil), 404, "BLOB_UNKNOWN")
+	r.has(r.blob(content).Digest, content)
+	r.want(r.do("DELETE", "/blobs/"+layer.Digest.String(), nil), 405) // the manifest has it now
+	r.want(r.do("DELETE", "/manifests/"+d.String(), nil), 202)
+	r.want(r.do("DELETE", "/blobs/"+layer.Digest.String(), nil), 202)
+
+	strict := open(t, registrytest.Start(t, `{"storage": {"rootDirectory": "DIR/root", "requireLayers": true}, "http": {"port": "0"}}`), "a")
+	body, _ = strict.manifest(func(m *ocispec.Manifest) { m.Layers = append(m.Layers, layer) })
+	strict.want(strict.do("PUT", "/manifests/sparse", body, mediaType(ocispec.MediaTypeImageManifest)), 404, "MANIFEST_BLOB_UNKNOWN")
+	strict.want(strict.do("GET", "/manifests/sparse", nil), 404)
 }

@@ -16,7 +16,8 @@ func (r *Registry) serviceConfig() registry.Config {
 	cfg := r.cfg.Storage
 	return registry.Config{
 		Placements: r.shelves.placements, MaxRepos: cfg.MaxRepos, Shared: r.shelves.shared, Redirect: cfg.RedirectBlobURL,
-		GC: gcConfig(cfg), Logger: r.log,
+		Sparse: !cfg.RequireLayers,
+		GC:     gcConfig(cfg), Logger: r.log,
 	}
 }
 

@@ -34,6 +34,8 @@ type Global struct {
 	SubPaths    map[string]*Storage `key:"subPaths"`
 	FastRestart bool                `key:"fastRestart"`
 	MaxRepos    int                 `key:"maxRepos"`
+	// RequireLayers refuses image manifests whose layers are not in the repository. Longshore's own.
+	RequireLayers bool `key:"requireLayers"`
 }
 
 // Storage is one store.

@@ -31,7 +31,7 @@ const (
 // Document is what a manifest says.
 type Document struct {
 	MediaType string
-	// Blobs must be in the repository. OptionalBlobs are layers that live elsewhere (foreign, nondistributable, urls).
+	// Blobs must be in the repository: an image's config first. OptionalBlobs are layers that live elsewhere (foreign, nondistributable, urls).
 	Blobs, OptionalBlobs []digest.Digest
 	// Children are an index's entries; they may be absent (sparse index).
 	Children []ocispec.Descriptor
@@ -39,6 +39,11 @@ type Document struct {
 	// ArtifactType as the referrers API shows it: the manifest's, else an image manifest's config media type.
 	ArtifactType string
 	Annotations  map[string]string
+}
+
+// IsImage says whether a media type is that of an image manifest, with a config and layers.
+func IsImage(mediaType string) bool {
+	return mediaType == ocispec.MediaTypeImageManifest || mediaType == DockerManifest
 }
 
 // IsIndex says whether a media type is that of a list of manifests.

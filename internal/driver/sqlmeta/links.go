@@ -81,6 +81,24 @@ func link(t tx, repo int64, b registryindex.Blob) error {
 	_, err := t.exec(`INSERT INTO links (repo, digest, store, added) VALUES (?, ?, ?, ?)
 		ON CONFLICT (repo, digest) DO UPDATE SET added = excluded.added, store = excluded.store`,
 		repo, b.Digest.String(), b.Store, nanos(b.Added))
+	if err != nil {
+		return err
+	}
+	return awaited(t, repo, b.Digest.String())
+}
+
+// awaited gives a blob that has come to the manifests that were pushed before it.
+func awaited(t tx, repo int64, d string) error {
+	there, err := exists(t, "SELECT 1 FROM manifest_absent WHERE repo = ? AND digest = ? LIMIT 1", repo, d)
+	if err != nil || !there {
+		return err
+	}
+	_, err = t.exec(`INSERT INTO manifest_blobs (repo, digest, manifest)
+		SELECT repo, digest, manifest FROM manifest_absent WHERE repo = ? AND digest = ? ON CONFLICT DO NOTHING`, repo, d)
+	if err != nil {
+		return err
+	}
+	_, err = t.exec("DELETE FROM manifest_absent WHERE repo = ? AND digest = ?", repo, d)
 	return err
 }
 

@@ -66,7 +66,7 @@ func putManifest(t tx, repo int64, p registryindex.ManifestPut, annotations stri
 		if err != nil {
 			return 0, err
 		}
-		if n > 0 || i >= len(p.Blobs) {
+		if n > 0 {
 			continue
 		}
 		// A blob may stand in a manifest twice.
@@ -74,8 +74,15 @@ func putManifest(t tx, repo int64, p registryindex.ManifestPut, annotations stri
 		if err != nil {
 			return 0, err
 		}
-		if !there {
+		switch {
+		case there:
+		case i < len(p.Blobs):
 			missing = append(missing, d)
+		default: // noted, so that the manifest keeps it when it comes
+			_, err := t.exec("INSERT INTO manifest_absent (repo, digest, manifest) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", repo, d.String(), id)
+			if err != nil {
+				return 0, err
+			}
 		}
 	}
 	if missing != nil {
@@ -157,7 +164,7 @@ func (x *Index) DeleteManifest(ctx context.Context, repo distribution.RepoName, 
 		if err != nil {
 			return err
 		}
-		for _, table := range []string{"tags", "manifest_blobs", "manifest_children"} {
+		for _, table := range []string{"tags", "manifest_blobs", "manifest_absent", "manifest_children"} {
 			if _, err := t.exec("DELETE FROM "+table+" WHERE manifest = ?", manifest); err != nil {
 				return err
 			}

@@ -8,7 +8,7 @@ import (
 
 // migrations are applied in order, each in a transaction; the database remembers how many it has seen. A migration that
 // has been released never changes: what is wrong with it is put right by a new one.
-var migrations = []string{migration1}
+var migrations = []string{migration1, migration2}
 
 // Times are nanoseconds since 1970, 0 for never. The foreign keys are the promise that no link dangles: a link has its
 // blob, a manifest its repository's links.
@@ -75,6 +75,17 @@ CREATE TABLE manifest_children (
 	PRIMARY KEY (repo, digest, manifest)
 ) {clustered};
 CREATE INDEX manifest_children_manifest ON manifest_children (manifest);
+`
+
+// What a manifest refers to and its repository does not link (yet): the layers of a sparse image.
+const migration2 = `
+CREATE TABLE manifest_absent (
+	repo BIGINT NOT NULL,
+	digest {text} NOT NULL,
+	manifest BIGINT NOT NULL REFERENCES manifests (id),
+	PRIMARY KEY (repo, digest, manifest)
+) {clustered};
+CREATE INDEX manifest_absent_manifest ON manifest_absent (manifest);
 `
 
 // migrate brings the schema up to date. It refuses a database that a newer version has written.

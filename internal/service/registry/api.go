@@ -36,6 +36,8 @@ type Config struct {
 	Shared bool
 	// Redirect makes BlobURL answer for stores that can.
 	Redirect bool
+	// Sparse takes image manifests whose layers are not in the repository (yet); their config must be.
+	Sparse bool
 	// UploadTTL is how long an upload may rest before it is swept; default 24 h.
 	UploadTTL time.Duration
 	GC        GCConfig

@@ -101,6 +101,9 @@ func (s *Service) PutManifest(ctx context.Context, p ManifestPut) (ManifestPushe
 		tags = append([]distribution.Tag{p.Reference.Tag}, tags...)
 	}
 	put := put(p.Repo, doc, tags)
+	if s.cfg.Sparse && manifest.IsImage(doc.MediaType) {
+		put.Blobs, put.OptionalBlobs = doc.Blobs[:1], append(doc.Blobs[1:len(doc.Blobs):len(doc.Blobs)], doc.OptionalBlobs...)
+	}
 	put.Manifest.Digest, put.Manifest.Payload, put.Manifest.Size = d, payload, int64(len(payload))
 	if err := s.store(ctx, put); err != nil {
 		return ManifestPushed{}, err
