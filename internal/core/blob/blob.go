@@ -65,6 +65,12 @@ type Uploads interface {
 	Sweep(ctx context.Context, before time.Time) (int, error)
 }
 
+// Placed is what a store can tell besides: where its bytes lie. Two stores in one place are one store.
+type Placed interface {
+	// Place is the same text for the same place, whatever way leads there.
+	Place() string
+}
+
 // Linker is what a store on a local file system can do besides: give and take blobs as hard links.
 type Linker interface {
 	// LinkIn takes the file at path into the store as blob d, by hard link, or by copy when that cannot be. The caller

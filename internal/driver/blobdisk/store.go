@@ -39,6 +39,7 @@ type Store struct {
 var (
 	_ blob.Store  = (*Store)(nil)
 	_ blob.Linker = (*Store)(nil)
+	_ blob.Placed = (*Store)(nil)
 )
 
 // New makes the directories below root if they are missing.
@@ -55,6 +56,15 @@ func New(root string) (*Store, error) {
 		}
 	}
 	return s, nil
+}
+
+// Place implements blob.Placed: device and inode of the root, since paths may lead through links and mounts.
+func (s *Store) Place() string {
+	var st unix.Stat_t
+	if err := unix.Stat(s.root, &st); err != nil {
+		return "file:" + s.root
+	}
+	return fmt.Sprintf("file:%d:%d", st.Dev, st.Ino)
 }
 
 // path is the file of a valid digest.

@@ -70,6 +70,7 @@ type Store struct {
 var (
 	_ blob.Store      = (*Store)(nil)
 	_ blob.Redirector = (*Store)(nil)
+	_ blob.Placed     = (*Store)(nil)
 )
 
 // New connects and checks that the bucket is there.
@@ -102,6 +103,11 @@ func New(ctx context.Context, c Config) (*Store, error) {
 		return nil, fmt.Errorf("s3 bucket %q at %s: %w", c.Bucket, endpoint, err)
 	}
 	return &Store{client: client, core: minio.Core{Client: client}, bucket: c.Bucket, prefix: strings.Trim(c.Prefix, "/")}, nil
+}
+
+// Place implements blob.Placed.
+func (s *Store) Place() string {
+	return "s3:" + s.client.EndpointURL().Host + "/" + s.bucket + "/" + s.prefix
 }
 
 // name is the object of a blob.

@@ -119,8 +119,15 @@ func (w *writer) commit(batch []*change) []error {
 	return outcome
 }
 
-// apply runs one change below a savepoint. broken means that the transaction is gone as a whole.
+// apply runs one change below a savepoint. broken means that the transaction is gone as a whole. A change that panics
+// takes its batch with it, but not the writers in the queue: they get their turn.
 func (w *writer) apply(c *change) (err, broken error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("change panicked: %v", p)
+			broken = err
+		}
+	}()
 	if _, err := w.st.exec("SAVEPOINT one"); err != nil {
 		return nil, fmt.Errorf("savepoint: %w", err)
 	}

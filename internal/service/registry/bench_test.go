@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -98,5 +101,91 @@ func BenchmarkLateCataloguePage(b *testing.B) {
 		if err != nil || len(l.Names) != 100 {
 			b.Fatal(len(l.Names), err)
 		}
+	}
+}
+
+// BenchmarkCollectWhilePushing compares the 99th percentile of small pushes with and without a collection of many blobs
+// that runs meanwhile.
+func BenchmarkCollectWhilePushing(b *testing.B) {
+	const garbage = 20_000
+	r := newRig(b)
+	var wg sync.WaitGroup
+	for w := range 16 {
+		wg.Go(func() {
+			for i := range garbage / 16 {
+				r.push("garbage", fmt.Appendf(nil, "%d-%d", w, i))
+			}
+		})
+	}
+	wg.Wait()
+	r.clock.Add(48 * time.Hour)
+	for b.Loop() {
+		quiet := percentile(pushFor(r, func() bool { return false }, 600))
+		var done atomic.Bool
+		var report registry.GCReport
+		wg.Go(func() {
+			report, _ = r.CollectGarbage(context.Background(), registry.GCOptions{})
+			done.Store(true)
+		})
+		busy := pushFor(r, done.Load, 1<<30)
+		wg.Wait()
+		b.ReportMetric(quiet.Seconds()*1000, "quiet-p99-ms")
+		b.ReportMetric(percentile(busy).Seconds()*1000, "collecting-p99-ms")
+		b.ReportMetric(float64(report.Blobs), "collected")
+		b.ReportMetric(float64(len(busy)), "pushes")
+	}
+}
+
+// pushFor pushes small images from four clients until stop or n pushes, and gives how long each took.
+func pushFor(r *rig, stop func() bool, n int64) []time.Duration {
+	var mu sync.Mutex
+	var times []time.Duration
+	var wg sync.WaitGroup
+	var count atomic.Int64
+	for w := range 4 {
+		wg.Go(func() {
+			for !stop() && count.Add(1) <= n {
+				started := time.Now()
+				r.pushImage(distribution.RepoName(fmt.Sprint("bench/r", w)), fmt.Sprint("t", time.Now().UnixNano()))
+				took := time.Since(started)
+				mu.Lock()
+				times = append(times, took)
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	return times
+}
+
+func percentile(times []time.Duration) time.Duration {
+	slices.Sort(times)
+	return times[len(times)*99/100]
+}
+
+// BenchmarkStart opens a registry of 20,000 manifests.
+func BenchmarkStart(b *testing.B) {
+	r := newRig(b)
+	config := random(10)
+	r.push("r", config)
+	var wg sync.WaitGroup
+	for w := range 16 {
+		wg.Go(func() {
+			for i := range 20_000 / 16 {
+				doc := image(func(m *ocispec.Manifest) { m.Annotations = map[string]string{"n": fmt.Sprint(w, "-", i)} }, config)
+				if _, err := r.put("r", fmt.Sprintf("t%d-%d", w, i), ocispec.MediaTypeImageManifest, doc); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for b.Loop() {
+		again := openRig(b, r.dir, newClock())
+		if _, err := again.get("r", "t3-100"); err != nil {
+			b.Fatal(err)
+		}
+		again.index.Close()
 	}
 }

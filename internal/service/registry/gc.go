@@ -22,7 +22,7 @@ import (
 
 const (
 	// scanBatch is how many rows one look finds, dropBatch how many one change deletes: a push waits for at most one.
-	scanBatch, dropBatch = 500, 40
+	scanBatch, dropBatch = 500, 16
 	// sweepEvery is how often bytes without a row are looked for; it reads the names of all blobs.
 	sweepEvery = 24 * time.Hour
 )
@@ -136,7 +136,7 @@ func (c *collection) dropLinkBatches(ctx context.Context, drop []registryindex.C
 }
 
 func (c *collection) dropBlobs(ctx context.Context) error {
-	for _, place := range c.stores {
+	for _, place := range c.distinct() {
 		var after digest.Digest
 		for {
 			page, err := c.index.UnlinkedBlobs(ctx, place.Name, after, c.before, scanBatch)
@@ -205,7 +205,7 @@ func (c *collection) sweepUploads(ctx context.Context) error {
 		return nil
 	}
 	var errs []error
-	for _, place := range c.stores {
+	for _, place := range c.distinct() {
 		n, err := place.Store.Sweep(ctx, c.now.Add(-c.cfg.UploadTTL))
 		c.report.Uploads += n
 		errs = append(errs, err)
@@ -227,7 +227,7 @@ func (c *collection) sweepBytes(ctx context.Context) error {
 	if c.now.Sub(c.swept) < sweepEvery {
 		return nil
 	}
-	for _, place := range c.stores {
+	for _, place := range c.distinct() {
 		var batch []digest.Digest
 		sizes := map[digest.Digest]int64{}
 		err := place.Store.Walk(ctx, func(i blob.Info) error {
@@ -291,9 +291,9 @@ func (c *collection) line(format string, a ...any) {
 	}
 }
 
-// rest leaves the machine to pushes and pulls for as long as the last batch took.
+// rest leaves the machine to pushes and pulls for twice as long as the last batch took.
 func rest(ctx context.Context, took time.Duration) error {
-	t := time.NewTimer(min(took, time.Second))
+	t := time.NewTimer(min(2*took, time.Second))
 	defer t.Stop()
 	select {
 	case <-ctx.Done():

@@ -106,15 +106,46 @@ func (s *Service) storeNamed(name string) (blob.Store, error) {
 	return nil, fmt.Errorf("the index names the blob store %q, which is not configured: %w", name, errdefs.ErrInternal)
 }
 
-// arrange puts the longest prefix first and the default store last.
+// arrange puts the longest prefix first and the default store last. A placement whose store lies where another's does
+// (zot allows subPaths of one rootDirectory) shares its name: under two names, the sweep of bytes without a row would
+// take for the one's garbage what the other's rows keep.
 func arrange(placements []Placement, blobs blob.Store) []Placement {
 	list := append([]Placement(nil), placements...)
+	names := map[string]string{placeOf(blobs): ""}
+	for i, p := range list {
+		place := placeOf(p.Store)
+		if name, ok := names[place]; ok && place != "" {
+			list[i].Name = name
+			continue
+		}
+		names[place] = p.Name
+	}
 	for i := 1; i < len(list); i++ {
 		for j := i; j > 0 && len(list[j].Prefix) > len(list[j-1].Prefix); j-- {
 			list[j], list[j-1] = list[j-1], list[j]
 		}
 	}
 	return append(list, Placement{Store: blobs})
+}
+
+func placeOf(s blob.Store) string {
+	if p, ok := s.(blob.Placed); ok {
+		return p.Place()
+	}
+	return ""
+}
+
+// distinct lists every store once.
+func (s *Service) distinct() []Placement {
+	var list []Placement
+	seen := map[string]bool{}
+	for _, p := range s.stores {
+		if !seen[p.Name] {
+			list = append(list, p)
+		}
+		seen[p.Name] = true
+	}
+	return list
 }
 
 // Run writes statistics every second, sweeps resting uploads and collects garbage as configured, until ctx ends; then it

@@ -9,11 +9,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 
 	"longshore/internal/core/distribution"
+	"longshore/internal/driver/blobdisk"
 	"longshore/internal/service/registry"
 )
 
@@ -296,5 +298,27 @@ func TestPlacements(t *testing.T) {
 	must(t, err)
 	if !bytes.Equal(got, data) {
 		t.Fatal("other bytes came back")
+	}
+}
+
+// TestPlacementsInOnePlace: two paths to one folder are one store, and collecting the one does not take the other's.
+func TestPlacementsInOnePlace(t *testing.T) {
+	dir := t.TempDir()
+	same, err := blobdisk.New(dir + "/.")
+	must(t, err)
+	r := openRig(t, dir, newClock(), func(c *registry.Config) {
+		c.Placements = []registry.Placement{{Prefix: "a", Name: "a", Store: same}}
+	})
+	ours, theirs := r.pushImage("b/x", "v1"), r.pushImage("a/x", "v1")
+	r.clock.Add(48 * time.Hour)
+	if got := r.collect(registry.GCOptions{}); got.Blobs != 0 {
+		t.Fatalf("got %+v", got)
+	}
+	if r.stored() != 4 {
+		t.Fatalf("%d blobs of 4 are left", r.stored())
+	}
+	for repo, doc := range map[distribution.RepoName][]byte{"b/x": ours, "a/x": theirs} {
+		_, err := r.get(repo, sha(doc).String())
+		must(t, err)
 	}
 }
