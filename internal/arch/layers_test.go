@@ -29,7 +29,7 @@ var modules = map[string][]string{
 	"driver":  nil, // drivers are where third-party code belongs: any module of docs/dependencies.md
 	"service": nil, // filled below
 	"server": {
-		"github.com/containerd/errdefs", "github.com/distribution/reference", "github.com/docker/go-units", "github.com/gorilla/websocket", "github.com/gorilla/securecookie",
+		"github.com/containerd/errdefs", "github.com/containerd/platforms", "github.com/distribution/reference", "github.com/docker/go-units", "github.com/gorilla/websocket", "github.com/gorilla/securecookie",
 		"github.com/moby/moby/api", "github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec", "github.com/prometheus/client_golang",
 		"golang.org/x/time", "github.com/moby/docker-image-spec",
 	},

@@ -194,6 +194,10 @@ func (b *bench) benchMemory() error {
 		}
 	}
 	<-time.After(3 * time.Second) // let start-up garbage be collected: idle is what is measured
+	list, err := b.ours.run("ps", "-q", "--no-trunc")
+	if err != nil {
+		return err
+	}
 	private, shims := 0, 0
 	all, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
@@ -201,8 +205,10 @@ func (b *bench) benchMemory() error {
 	}
 	for _, path := range all {
 		text, _ := os.ReadFile(path)
-		if strings.Contains(string(text), "longshore-shim") && strings.Contains(string(text), b.dir) {
-			private += field(filepath.Join(filepath.Dir(path), "smaps_rollup"), "Private_Dirty:") + field(filepath.Join(filepath.Dir(path), "smaps_rollup"), "Private_Clean:")
+		name, id, _ := strings.Cut(strings.TrimRight(string(text), "\x00"), "\x00")
+		if filepath.Base(name) == "longshore-shim" && id != "" && strings.Contains(list, id) {
+			rollup := filepath.Join(filepath.Dir(path), "smaps_rollup")
+			private += field(rollup, "Private_Dirty:") + field(rollup, "Private_Clean:")
 			shims++
 		}
 	}
