@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -16,6 +18,7 @@ import (
 
 	"longshore/internal/boot/registryboot"
 	"longshore/internal/boot/registryboot/registrytest"
+	"longshore/internal/core/distribution"
 	"longshore/internal/service/registry"
 )
 
@@ -262,5 +265,40 @@ func TestSubPaths(t *testing.T) {
 	put("ab")
 	if !find("root") {
 		t.Error("the wrong store")
+	}
+}
+
+func TestEmbedded(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := registryboot.New(ctx, registryboot.Embedded(t.TempDir(), "5000"), registryboot.Options{Listener: l, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	resp, err := http.Get("http://" + r.Addr().String() + "/v2/")
+	if err != nil || resp.StatusCode != 200 {
+		t.Errorf("%v %v", resp, err)
+	} else {
+		_ = resp.Body.Close()
+	}
+	if list, err := r.Service().Repositories(ctx, distribution.All, nil); err != nil || len(list.Names) != 0 {
+		t.Errorf("%v %v", list, err)
+	}
+	http.DefaultClient.CloseIdleConnections()
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	again, err := registryboot.New(context.Background(), registryboot.Embedded(t.TempDir(), "0"), registryboot.Options{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Close(); err != nil { // never run
+		t.Error(err)
 	}
 }

@@ -115,7 +115,7 @@ const (
 // Default is what holds for keys that are not given.
 func Default() *Config {
 	yes := true
-	return &Config{
+	c := &Config{
 		DistSpecVersion: DistSpecVersion,
 		Storage: Global{Storage: Storage{
 			Dedupe: &yes, GC: &yes, GCDelay: DefaultGCDelay, GCInterval: DefaultGCInterval,
@@ -123,6 +123,8 @@ func Default() *Config {
 		HTTP: HTTP{Address: "127.0.0.1", Port: "8080"},
 		Log:  Log{Level: "info"},
 	}
+	c.settle()
+	return c
 }
 
 // settle fills what depends on other keys.
