@@ -45,9 +45,11 @@ func (s *Service) change(ctx context.Context, h *handle, d state.Durability, f f
 	return nil
 }
 
-// apply feeds an input to the life cycle: step, store, tell, perform. On the actor only. The error is the step's, or
-// that of a launch.
-func (s *Service) apply(ctx context.Context, h *handle, in core.Input) error {
+// apply feeds an input to the life cycle: step, store, tell, perform. On the actor only, with the actor's ctx, which ends
+// with the daemon: a step that has begun is finished then, what it started in the background is not. The error is the
+// step's, or that of a launch.
+func (s *Service) apply(actor context.Context, h *handle, in core.Input) error {
+	ctx := context.WithoutCancel(actor)
 	rec := h.record()
 	st, effects, err := core.Step(rec.Spec(), rec.State, in)
 	if err != nil {
@@ -73,7 +75,7 @@ func (s *Service) apply(ctx context.Context, h *handle, in core.Input) error {
 	}
 	h.publish(&next)
 	for _, e := range effects {
-		if err := s.perform(ctx, h, e); err != nil {
+		if err := s.perform(actor, h, e); err != nil {
 			return err
 		}
 	}
@@ -87,7 +89,7 @@ func (s *Service) perform(ctx context.Context, h *handle, e core.Effect) error {
 	case core.Release:
 		h.later(func(ctx context.Context) { s.release(context.WithoutCancel(ctx), h) })
 	case core.Destroy:
-		return s.destroy(ctx, h, true)
+		return s.destroy(context.WithoutCancel(ctx), h, true)
 	case core.Schedule:
 		h.restart = time.AfterFunc(e.After, func() {
 			_ = h.post(ctx, func(ctx context.Context) { s.restartDue(ctx, h, core.RestartDue{}) })
@@ -122,12 +124,12 @@ func (s *Service) launch(actor context.Context, h *handle) error {
 	if err == nil {
 		l, _ := h.process()
 		h.tasks.Go(func() { s.watch(actor, h, l) })
-		return s.apply(ctx, h, core.Started{PID: l.PID(), At: s.deps.Now()})
+		return s.apply(actor, h, core.Started{PID: l.PID(), At: s.deps.Now()})
 	}
 	h.room.Dismiss()
 	code := exitCodeOf(err)
 	s.log.Debug("start failed", "container", h.id, "code", code, "error", err)
-	if serr := s.apply(ctx, h, core.StartFailed{Code: code, Error: err.Error(), At: s.deps.Now()}); serr != nil {
+	if serr := s.apply(actor, h, core.StartFailed{Code: code, Error: err.Error(), At: s.deps.Now()}); serr != nil {
 		s.log.Error("record failed start", "container", h.id, "error", serr)
 	}
 	return startFault(err)
@@ -196,8 +198,7 @@ func (s *Service) watch(ctx context.Context, h *handle, l *live) {
 
 // ended records the end of a run. Names, addresses and ports are free before anybody learns of it.
 func (s *Service) ended(ctx context.Context, h *handle, exit runtime.Exit) {
-	ctx = context.WithoutCancel(ctx)
-	s.launcher.Free(ctx, h.record())
+	s.launcher.Free(context.WithoutCancel(ctx), h.record())
 	h.room.End()
 	in := core.Ended{Code: exit.Code, OOMKilled: exit.OOMKilled, Error: exit.Error, At: exit.At, Shutdown: s.isDown()}
 	if err := s.apply(ctx, h, in); err != nil && !errors.Is(err, fault.ErrNotModified) {

@@ -33,7 +33,7 @@ func (s *Service) Start(ctx context.Context, ref string) error {
 		return err
 	}
 	return h.do(ctx, func(ctx context.Context) error {
-		return s.apply(context.WithoutCancel(ctx), h, core.StartAsked{})
+		return s.apply(ctx, h, core.StartAsked{})
 	})
 }
 
@@ -146,7 +146,7 @@ func (s *Service) Restart(ctx context.Context, ref string, o StopOptions) error 
 		return err
 	}
 	err = h.do(context.WithoutCancel(ctx), func(ctx context.Context) error {
-		return s.apply(context.WithoutCancel(ctx), h, core.StartAsked{})
+		return s.apply(ctx, h, core.StartAsked{})
 	})
 	if err != nil && !errors.Is(err, fault.ErrNotModified) {
 		return fault.New(classOf(err), "Cannot restart container %s: %w", ref, err)
