@@ -3,6 +3,7 @@ package registryapi
 import (
 	"io"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"longshore/internal/core/condition"
@@ -20,9 +21,9 @@ type exchange struct {
 	repo distribution.RepoName // of targets with a name, after the check
 	who  *auth.Subject
 
-	status   int
-	sent     int64
-	received int64
+	status int
+	sent   int64
+	in     *steady // the body, once it is read
 }
 
 // WriteHeader notes the status.
@@ -89,16 +90,27 @@ const (
 	pieceTime = 10 * time.Minute
 )
 
-// body is the request's body, cut off when the client stalls. received counts what it read.
+// body is the request's body, cut off when the client stalls.
 func (x *exchange) body() io.Reader {
-	return &steady{x: x, from: x.r.Body, control: http.NewResponseController(x.ResponseWriter)}
+	x.in = &steady{from: x.r.Body, control: http.NewResponseController(x.ResponseWriter)}
+	return x.in
 }
 
+// steady knows nothing of its exchange: a store that was interrupted may still be reading when that serves another
+// request.
 type steady struct {
-	x       *exchange
 	from    io.Reader
 	control *http.ResponseController
 	renew   time.Time
+	n       atomic.Int64
+}
+
+// received is the number of bytes that were read.
+func (x *exchange) received() int64 {
+	if x.in == nil {
+		return 0
+	}
+	return x.in.n.Load()
 }
 
 func (b *steady) Read(p []byte) (int, error) {
@@ -108,7 +120,7 @@ func (b *steady) Read(p []byte) (int, error) {
 		b.renew = now.Add(stall / 4)
 	}
 	n, err := b.from.Read(p)
-	b.x.received += int64(n)
+	b.n.Add(int64(n))
 	if err != nil {
 		// net/http goes on reading to notice when the client leaves: the deadline must not look like that.
 		_ = b.control.SetReadDeadline(time.Time{})

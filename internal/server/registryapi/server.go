@@ -147,7 +147,7 @@ func (s *Server) finish(x *exchange) {
 	took := s.now().Sub(x.start)
 	if s.metrics != nil && x.op != opMetrics {
 		s.metrics.Request(x.r.Method, x.status, x.repoLabel(), took)
-		s.metrics.Bytes(x.received, x.sent)
+		s.metrics.Bytes(x.received(), x.sent)
 	}
 	s.logRequest(x, took)
 }
