@@ -7,7 +7,9 @@ import (
 	"longshore/internal/server/engineapi"
 	archiveapi "longshore/internal/server/engineapi/archive"
 	containersapi "longshore/internal/server/engineapi/containers"
+	debugapi "longshore/internal/server/engineapi/debug"
 	imagesapi "longshore/internal/server/engineapi/images"
+	"longshore/internal/server/engineapi/legacy"
 	networksapi "longshore/internal/server/engineapi/networks"
 	systemapi "longshore/internal/server/engineapi/system"
 	"longshore/internal/server/engineapi/version"
@@ -33,6 +35,10 @@ func (e *engine) makeServer(context.Context, *closers) error {
 		archiveapi.Routes(e.archive),
 		systemapi.Routes(e.system),
 	)
+	if e.cfg.Debug {
+		routes = append(routes, debugapi.Routes()...)
+	}
+	routes = append(legacy.Routes(routes, e.containers), routes...)
 	e.handler, err = engineapi.New(engineapi.Config{
 		Newest: newestAPI, Oldest: oldestAPI, RefuseNewer: e.cfg.RefuseNewerClients,
 		ServerHeader: "Longshore/" + e.build.Version + " (linux)",

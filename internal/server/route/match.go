@@ -77,14 +77,15 @@ func compile(r *Route) (*compiled, error) {
 		}
 		c.segs = append(c.segs, seg{name: name})
 	}
-	if c.segs[0].name != "" {
-		return nil, fmt.Errorf("route %s: the first segment must be literal", r.Key())
+	if c.segs[0].name != "" && c.greedy != 0 {
+		return nil, fmt.Errorf("route %s: the first segment must be literal or greedy", r.Key())
 	}
 	return c, nil
 }
 
 // Match finds the route of a version for a method and an escaped path without version prefix. Literal segments win
-// over variables, fixed patterns over greedy ones. Vars are unescaped.
+// over variables, fixed patterns over greedy ones, and of patterns that fit alike the one that stands first in the table.
+// Vars are unescaped.
 func (t *Table) Match(method, path string, v Version) (Match, bool) {
 	parts := strings.Split(strings.Trim(path, "/"), "/")
 	best, found := Match{}, false
@@ -100,6 +101,9 @@ func (t *Table) Match(method, path string, v Version) (Match, bool) {
 	}
 	try(t.exact[exactKey(method, parts[0], len(parts))])
 	try(t.multi[method+" "+parts[0]])
+	if !found {
+		try(t.multi[method+" "])
+	}
 	return best, found
 }
 

@@ -15,7 +15,6 @@ func Routes(svc *containers.Service) []route.Route {
 	h := &handlers{svc: svc}
 	return []route.Route{
 		{Method: "GET", Pattern: "/containers/json", Since: "1.0", Handle: h.list},
-		{Method: "GET", Pattern: "/containers/ps", Since: "1.0", Until: "1.20", Handle: h.list},
 		{Method: "POST", Pattern: "/containers/create", Since: "1.0", Handle: h.create},
 		{Method: "POST", Pattern: "/containers/prune", Since: "1.25", Handle: h.prune},
 		{Method: "GET", Pattern: "/containers/{id}/json", Since: "1.0", Handle: h.inspect},

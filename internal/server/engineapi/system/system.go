@@ -41,7 +41,6 @@ func Routes(svc Service) []route.Route {
 		{Method: "GET", Pattern: "/info", Since: "1.0", Handle: h.info},
 		{Method: "GET", Pattern: "/events", Since: "1.3", Handle: h.events},
 		{Method: "GET", Pattern: "/system/df", Since: "1.25", Handle: h.usage},
-		{Method: "GET", Pattern: "/auth", Since: "1.0", Until: "1.1", Handle: h.account},
 		{Method: "POST", Pattern: "/auth", Since: "1.0", Handle: h.login},
 	}
 	return append(append(own, pluginRoutes()...), swarmRoutes()...)
@@ -132,9 +131,4 @@ func (h handlers) login(ctx context.Context, r *route.Request) (route.Response, 
 		return nil, err
 	}
 	return route.JSON{Body: answer}, nil
-}
-
-// account was the stored login of the first versions. Logins are the clients' own since: there is none.
-func (h handlers) account(context.Context, *route.Request) (route.Response, error) {
-	return route.JSON{Body: map[string]string{"username": "", "email": ""}}, nil
 }

@@ -129,8 +129,13 @@ func (l *Ladder) fill() {
 	}
 }
 
-// Key is a route's key on the ladder.
-func Key(routeKey string) string { return strings.ReplaceAll(routeKey, "...}", "}") }
+// Key is a route's key on the ladder. The first name of the container list stands where the list does.
+func Key(routeKey string) string {
+	if routeKey == "GET /containers/ps" {
+		return list
+	}
+	return strings.ReplaceAll(routeKey, "...}", "}")
+}
 
 // Step answers what stands between a version and the newest for a route; nil where nothing does.
 func (l *Ladder) Step(routeKey string, v route.Version) (*Step, route.Dialect) {

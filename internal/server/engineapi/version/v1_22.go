@@ -2,8 +2,6 @@ package version
 
 import (
 	"time"
-
-	"longshore/internal/base/jsontree"
 )
 
 // v1_22 is what 1.22 changed against 1.21 (changelog, "v1.22 API changes"; daemon source of 1.10).
@@ -66,13 +64,10 @@ func networkBelow22(v *View) {
 	v.Body.Member("IPAM").Delete("Options")
 }
 
-// execBelow22 embeds what the document of 1.21 shows of the container: its ID. The rest of that object was an
-// accident of the implementation that 1.22 took back.
+// execBelow22 leaves the container in the place of its ID.
 func execBelow22(v *View) {
 	id := v.Body.Member("ContainerID").String()
 	v.Body.Delete("ContainerID", "CanRemove", "DetachKeys")
-	c, err := jsontree.Of(map[string]string{"ID": id})
-	if err == nil {
-		v.Body.Set("Container", c)
-	}
+	v.Body.Ensure("Container").Delete("Id")
+	v.Body.Member("Container").Set("ID", id)
 }
