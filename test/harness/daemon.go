@@ -4,6 +4,7 @@ package harness
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -27,23 +28,32 @@ type Daemon struct {
 	NetNS  string // name under /run/netns
 	Args   []string
 
-	cmd  *exec.Cmd
-	log  *os.File
-	done chan struct{} // closed when the process has been reaped
+	cmd     *exec.Cmd
+	log     *os.File
+	done    chan struct{} // closed when the process has been reaped
+	started bool          // ever
 }
+
+// markName is a variable in the environment of the daemon and of its helpers, whose value is Dir.
+const markName = "LONGSHORE_TEST_DIR"
 
 var serial atomic.Int32
 
-// Bin is the path of a program made by `make build`.
+// Bin is the path of a program made by `make build`, or below $LONGSHORE_BIN.
 func Bin(name string) string {
+	if dir := os.Getenv("LONGSHORE_BIN"); dir != "" {
+		return filepath.Join(dir, name)
+	}
+	return filepath.Join(root(), "bin", name)
+}
+
+// root is the top of the source tree.
+func root() string {
 	dir, err := os.Getwd()
-	for err == nil && dir != "/" {
-		if p := filepath.Join(dir, "bin", name); exists(p) && exists(filepath.Join(dir, "go.mod")) {
-			return p
-		}
+	for err == nil && dir != "/" && !exists(filepath.Join(dir, "go.mod")) {
 		dir = filepath.Dir(dir)
 	}
-	return filepath.Join("bin", name)
+	return dir
 }
 
 func exists(path string) bool {
@@ -97,20 +107,25 @@ func (d *Daemon) Up() {
 	argv := append([]string{
 		"--net=/run/netns/" + d.NetNS, Bin("longshore"), "engine", "-H", "unix://" + d.Socket,
 		"--data-root", d.DataRoot(), "--exec-root", d.ExecRoot(), "--pidfile", filepath.Join(d.Dir, "pid"),
-		"--config-file", d.configFile(),
+		"--config-file", d.configFile(), "--cgroup-parent", "/" + filepath.Base(d.Dir),
 	}, d.Args...)
 	d.cmd = exec.Command("nsenter", argv...)
 	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	tmp := filepath.Join(d.Dir, "tmp")
+	if err := os.MkdirAll(tmp, 0o700); err != nil {
+		d.T.Fatal(err)
+	}
+	d.cmd.Env = append(os.Environ(), markName+"="+d.Dir, "TMPDIR="+tmp)
 	if err := d.cmd.Start(); err != nil {
 		d.T.Fatal(err)
 	}
-	d.done = make(chan struct{})
+	d.started, d.done = true, make(chan struct{})
 	go func(c *exec.Cmd, done chan struct{}) {
 		_ = c.Wait()
 		close(done)
 	}(d.cmd, d.done)
-	Eventually(d.T, 20*time.Second, "the daemon answers", func() bool {
+	Eventually(d.T, time.Minute, "the daemon answers", func() bool {
 		select {
 		case <-d.done:
 			d.T.Fatalf("the daemon ended at start:\n%s", d.Log())
@@ -137,6 +152,25 @@ func (d *Daemon) configFile() string {
 
 // PID of the daemon.
 func (d *Daemon) PID() int { return d.cmd.Process.Pid }
+
+// Footprint counts what a daemon must not gather while it works: goroutines and open descriptors.
+func (d *Daemon) Footprint() (goroutines, descriptors int) {
+	d.T.Helper()
+	resp, err := d.Client().Get("http://d/info")
+	if err != nil {
+		d.T.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var info struct{ NGoroutines int }
+	if err := json.NewDecoder(resp.Body).Decode(&info); err != nil {
+		d.T.Fatal(err)
+	}
+	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", d.PID()))
+	if err != nil {
+		d.T.Fatal(err)
+	}
+	return info.NGoroutines, len(fds)
+}
 
 // Kill ends the daemon with SIGKILL and waits for it.
 func (d *Daemon) Kill() { d.signal(syscall.SIGKILL) }
@@ -235,7 +269,7 @@ func (d *Daemon) Fails(words string, args ...string) Result {
 // Busybox imports the first image.
 func (d *Daemon) Busybox() {
 	d.T.Helper()
-	script := filepath.Join(filepath.Dir(filepath.Dir(Bin("longshore"))), "scripts", "busybox-image.sh")
+	script := filepath.Join(root(), "scripts", "busybox-image.sh")
 	tar := exec.Command(script)
 	out, err := tar.StdoutPipe()
 	if err != nil {
