@@ -1,0 +1,55 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"longshore/internal/boot/engineboot"
+	"longshore/internal/boot/engineconfig"
+	"longshore/internal/boot/registryboot"
+)
+
+// serveCommand runs engine and registry in one process. Without a registry configuration the registry keeps its content
+// below the engine's data root, on the same file system, and listens on localhost:5000.
+func serveCommand() *cobra.Command {
+	cfg := engineconfig.Default()
+	var registryConfig, port string
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the engine and a registry in one process",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := cfg.Complete(cmd.Flags()); err != nil {
+				return err
+			}
+			if os.Geteuid() != 0 {
+				return fmt.Errorf("the engine needs root: run it with sudo, or let systemd start it")
+			}
+			work, ctx := errgroup.WithContext(cmd.Context())
+			work.Go(func() error { return serveRegistry(ctx, cfg, registryConfig, port) })
+			work.Go(func() error { return engineboot.Run(ctx, cfg, build(), logger(cfg)) })
+			return work.Wait()
+		},
+	}
+	cfg.AddFlags(c.Flags())
+	c.Flags().StringVar(&registryConfig, "registry-config", "", "zot's configuration file; without one an embedded registry is served")
+	c.Flags().StringVar(&port, "registry-port", "5000", "Port of the embedded registry on localhost")
+	return c
+}
+
+func serveRegistry(ctx context.Context, cfg *engineconfig.Config, path, port string) error {
+	if path != "" {
+		return registryboot.Serve(ctx, path, registryboot.Options{Version: version, ConfigPath: path})
+	}
+	r, err := registryboot.New(ctx, registryboot.Embedded(filepath.Join(cfg.DataRoot, "registry"), port),
+		registryboot.Options{Version: version, Logger: logger(cfg).With("part", "registry")})
+	if err != nil {
+		return fmt.Errorf("registry: %w", err)
+	}
+	return r.Run(ctx)
+}
