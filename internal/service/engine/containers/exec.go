@@ -175,6 +175,7 @@ func (x *ExecStart) Serve(ctx context.Context, conn streams.Conn) error {
 	if st := p.Stream(); st != nil {
 		detached := streams.Proxy(ctx, conn, st, streams.Options{
 			Stdin: r.AttachStdin, Output: r.AttachStdout || r.AttachStderr, TTY: r.Tty, CloseStdin: true, Keys: x.e.keys,
+			Ended: func() { x.e.await(ctx, p, x.s.deps.Now) },
 		})
 		if detached {
 			x.s.event(ctx, x.e.h, events.ActionExecDetach, x.e.attrs(nil))

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/moby/term"
@@ -36,6 +37,9 @@ type Options struct {
 	CloseStdin bool
 	// Keys is the detach sequence; nil is ctrl-p, ctrl-q.
 	Keys []byte
+	// Ended is called when the container's output has ended by itself and before the client sees the end: whatever a
+	// client asks for next must know of it already. May be nil.
+	Ended func()
 }
 
 // defaultKeys is ctrl-p, ctrl-q.
@@ -62,8 +66,12 @@ func Proxy(ctx context.Context, conn Conn, s runtime.Stream, o Options) (detache
 	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
 	defer stop()
 	input := make(chan bool, 1)
-	go func() { input <- feed(conn, s, o) }()
-	copyOutput(conn, s, o)
+	var left atomic.Bool // the client detached
+	go func() { input <- feed(conn, s, o, &left) }()
+	copied := copyOutput(conn, s, o)
+	if copied && !left.Load() && o.Ended != nil {
+		o.Ended()
+	}
 	_ = conn.CloseWrite()
 	_ = conn.SetReadDeadline(time.Now().Add(linger))
 	_ = s.Close()
@@ -71,8 +79,8 @@ func Proxy(ctx context.Context, conn Conn, s runtime.Stream, o Options) (detache
 	return detached
 }
 
-// copyOutput copies until the container's output ends or the client takes no more.
-func copyOutput(conn Conn, s runtime.Stream, o Options) {
+// copyOutput copies until the container's output ends, or the client takes no more: whole is false then.
+func copyOutput(conn Conn, s runtime.Stream, o Options) (whole bool) {
 	var err error
 	switch {
 	case !o.Output:
@@ -87,6 +95,7 @@ func copyOutput(conn Conn, s runtime.Stream, o Options) {
 	if err != nil {
 		_ = s.Close()
 	}
+	return err == nil
 }
 
 // buffers are as large as what a unix socket holds, so that a fast container needs few system calls.
@@ -109,7 +118,7 @@ func Unframe(w io.Writer, r io.Reader) error {
 }
 
 // feed copies the client's input until it ends and tells whether the client detached.
-func feed(conn Conn, s runtime.Stream, o Options) (detached bool) {
+func feed(conn Conn, s runtime.Stream, o Options, left *atomic.Bool) (detached bool) {
 	if !o.Stdin {
 		_, _ = io.Copy(io.Discard, conn)
 		return false
@@ -127,6 +136,7 @@ func feed(conn Conn, s runtime.Stream, o Options) (detached bool) {
 	switch {
 	case errors.As(err, &esc):
 		detached = true
+		left.Store(true)
 		_ = s.Close()
 	case o.CloseStdin && !o.TTY:
 		_ = s.CloseWrite()
