@@ -79,3 +79,16 @@ func unchecked(h *container.Health) *container.Health {
 	}
 	return &container.Health{Status: container.Unhealthy, FailingStreak: h.FailingStreak, Log: h.Log}
 }
+
+// ProbeCommand is what a check runs: CMD as it stands, CMD-SHELL by the container's shell.
+func ProbeCommand(cfg *container.Config) []string {
+	test := cfg.Healthcheck.Test
+	if test[0] != "CMD-SHELL" {
+		return test[1:]
+	}
+	shell := cfg.Shell
+	if len(shell) == 0 {
+		shell = []string{"/bin/sh", "-c"}
+	}
+	return append(append([]string(nil), shell...), test[1])
+}

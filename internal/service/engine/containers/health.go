@@ -71,7 +71,7 @@ func (s *Service) check(ctx context.Context, h *handle, rec *core.Record, timeou
 }
 
 func (s *Service) runProbe(ctx context.Context, h *handle, rec *core.Record, timeout time.Duration) (code int, output string) {
-	req := &container.ExecCreateRequest{Cmd: probeCommand(rec.Config), AttachStdout: true, AttachStderr: true}
+	req := &container.ExecCreateRequest{Cmd: core.ProbeCommand(rec.Config), AttachStdout: true, AttachStderr: true}
 	l, err := h.process()
 	if err != nil {
 		return -1, err.Error()
@@ -104,17 +104,4 @@ func (s *Service) runProbe(ctx context.Context, h *handle, rec *core.Record, tim
 	out := <-text
 	_ = p.Stream().Close()
 	return exit.Code, out
-}
-
-// probeCommand is what a check runs: CMD as it stands, CMD-SHELL by the container's shell.
-func probeCommand(cfg *container.Config) []string {
-	test := cfg.Healthcheck.Test
-	if test[0] != "CMD-SHELL" {
-		return test[1:]
-	}
-	shell := cfg.Shell
-	if len(shell) == 0 {
-		shell = []string{"/bin/sh", "-c"}
-	}
-	return append(append([]string(nil), shell...), test[1])
 }
