@@ -188,6 +188,20 @@ func (v *Value) Set(name string, val any) {
 	v.items = append(v.items, n)
 }
 
+// Add appends a member even where one of another letter case stands: for documents that spelled a key in two ways.
+func (v *Value) Add(name string, val any) {
+	if v.Kind() != Object {
+		return
+	}
+	v.unfold()
+	n, err := Of(val)
+	if err != nil {
+		n = &Value{raw: []byte("null"), kind: Null}
+	}
+	v.keys = append(v.keys, name)
+	v.items = append(v.items, n)
+}
+
 // Default sets a member that is missing.
 func (v *Value) Default(name string, val any) {
 	if v.Kind() == Object && !v.Has(name) {

@@ -25,8 +25,8 @@ func v1_10() Rung {
 		}},
 		{What: "Dns and VolumesFrom of a container", Routes: []string{inspect}, Lower: func(v *View) {
 			hc, cfg := v.Body.Member("HostConfig"), v.Body.Member("Config")
-			cfg.Default("Dns", hc.Member("Dns").Strings())
-			cfg.Default("VolumesFrom", strings.Join(hc.Member("VolumesFrom").Strings(), ","))
+			cfg.Set("Dns", hc.Member("Dns").Strings())
+			cfg.Set("VolumesFrom", strings.Join(hc.Member("VolumesFrom").Strings(), ","))
 		}},
 		{What: "forced removal of a container", Routes: []string{removeRoute}, Lift: dropQuery("force")},
 		{What: "forced removal of an image", Routes: []string{imageDelete}, Lift: dropQuery("force", "noprune")},

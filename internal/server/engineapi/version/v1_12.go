@@ -20,7 +20,8 @@ func v1_12() Rung {
 			return nil
 		}},
 		{What: "spelling of an image's keys", Routes: []string{imageInspect}, Lower: imageBelow12},
-		{What: "spelling of a container's ID", Routes: []string{inspect}, Lower: func(v *View) { v.Body.Set("ID", v.Body.Member("Id").String()) }},
+		// The documents say Id, daemons of that day ID: both are told.
+		{What: "spelling of a container's ID", Routes: []string{inspect}, Lower: func(v *View) { v.Body.Add("ID", v.Body.Member("Id").String()) }},
 		{What: "is_trusted of a search", Routes: []string{searchRoute}, LowerEach: func(v *View) { v.Body.Rename("is_automated", "is_trusted") }},
 		{What: "filters of lists", Routes: []string{list, imageList}, Lift: dropQuery("filters")},
 		{What: "ApiVersion of version", Routes: []string{versionRoute}, Lower: hideFields("ApiVersion")},

@@ -19,12 +19,17 @@ func v1_17() Rung {
 
 func inspectBelow17(v *View) {
 	v.Body.Delete("ExecIDs")
-	v.Body.Member("Config").Delete("Labels")
+	cfg := v.Body.Member("Config")
+	cfg.Delete("Labels")
+	cfg.Default("Dns", nil)
+	cfg.Default("VolumesFrom", "")
 	v.Body.Member("HostConfig").Delete("ReadonlyRootfs")
 	st := v.Body.Member("State")
 	st.Default("Ghost", false)
 	st.Delete("Error", "OOMKilled", "Dead", "Status", "Health")
 	v.Body.Default("SysInitPath", "")
+	// The documents say IpAddress, daemons of that day IPAddress: both are told.
 	ns := v.Body.Member("NetworkSettings")
-	ns.Default("PortMapping", nil)
+	ns.Add("IpAddress", ns.Member("IPAddress").String())
+	ns.Add("IpPrefixLen", ns.Member("IPPrefixLen").Int())
 }

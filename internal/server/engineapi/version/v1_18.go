@@ -20,7 +20,7 @@ func v1_18() Rung {
 		{What: "LogPath of a container; its log configuration and PID mode", Routes: []string{inspect}, Lower: hideFields(
 			"LogPath", "HostConfig.LogConfig", "HostConfig.PidMode", "HostConfig.CgroupParent", "HostConfig.Ulimits")},
 		{What: "RepoDigests of the image list", Routes: []string{imageList}, Lift: dropQuery("digests"), LowerEach: hideFields("RepoDigests")},
-		{What: "SystemTime, proxies and registries of info", Routes: []string{info}, Lower: hideFields("SystemTime", "HttpProxy", "HttpsProxy", "NoProxy", "RegistryConfig")},
-		{What: "Os, Arch and KernelVersion of version", Routes: []string{versionRoute}, Lower: hideFields("Os", "Arch", "KernelVersion")},
+		{What: "SystemTime, proxies and registries of info", Routes: []string{info}, Lower: hideFields("SystemTime", "HttpProxy", "HttpsProxy", "NoProxy", "RegistryConfig", "LoggingDriver")},
+		{What: "Os, Arch and KernelVersion of version", Routes: []string{versionRoute}, Lower: hideFields("Os", "Arch", "KernelVersion", "BuildTime")},
 	}}
 }

@@ -5,10 +5,12 @@ func v1_19() Rung {
 	return Rung{Version: "1.19", Source: "version-history.md, docker_remote_api_v1.18.md", Changes: []Change{
 		{What: "CPU period and quota of a build", Routes: []string{buildRoute}, Lift: dropQuery("cpuperiod", "cpuquota")},
 		{What: "CpuShares are clamped; new limits are unknown", Routes: []string{create, start}, Lift: createBelow19},
+		{What: "limits of a container", Routes: []string{inspect}, Lower: hideFields("HostConfig.CpuPeriod", "HostConfig.CpuQuota",
+			"HostConfig.BlkioWeight", "HostConfig.CpusetMems", "HostConfig.OomKillDisable")},
 		{What: "user of an exec", Routes: []string{execCreate}, Lift: dropFields("User")},
 		{What: "since of logs", Routes: []string{logsRoute}, Lift: dropQuery("since")},
 		{What: "one sample of stats; the previous one", Routes: []string{stats}, Lift: dropQuery("stream"),
-			Lower: hideFields("precpu_stats"), LowerEach: hideFields("precpu_stats")},
+			Lower: statsBelow19, LowerEach: statsBelow19},
 		{What: "Comment, Size and Tags of a history", Routes: []string{imageHistory}, LowerEach: hideFields("Comment", "Tags")},
 		{What: "numbers instead of booleans in info", Routes: []string{info}, Lower: infoBelow19},
 		{What: "Experimental of version", Routes: []string{versionRoute}, Lower: hideFields("Experimental")},
@@ -33,6 +35,11 @@ func createBelow19(r *Request) error {
 		v.Delete("CpuPeriod", "CpuQuota", "BlkioWeight", "CpusetMems", "OomKillDisable")
 	}
 	return nil
+}
+
+func statsBelow19(v *View) {
+	v.Body.Delete("precpu_stats")
+	v.Body.Member("cpu_stats").Set("throttling_data", struct{}{})
 }
 
 func infoBelow19(v *View) {

@@ -11,6 +11,7 @@ func v1_20() Rung {
 	return Rung{Version: "1.20", Source: "version-history.md, docker_remote_api_v1.19.md", Changes: []Change{
 		{What: "limits in Config; additional groups; swappiness", Routes: []string{create}, Lift: createBelow20},
 		{What: "Volumes and VolumesRW instead of Mounts; limits in Config", Routes: []string{inspect}, Lower: inspectBelow20},
+		{What: "limits in an image's Config", Routes: []string{imageInspect}, Lower: imageBelow20},
 		{What: "kill of a stopped container answers 204", Routes: []string{killRoute}, Error: func(_ *route.Request, err error) error {
 			if errdefs.IsConflict(err) {
 				return nil
@@ -50,8 +51,24 @@ func inspectBelow20(v *View) {
 	v.Body.Set("Volumes", volumes)
 	v.Body.Set("VolumesRW", rw)
 	cfg, hc := v.Body.Member("Config"), v.Body.Member("HostConfig")
+	hc.Delete("GroupAdd", "MemorySwappiness")
 	for _, f := range []string{"Memory", "MemorySwap", "CpuShares"} {
 		cfg.Default(f, hc.Member(f).Int())
 	}
 	cfg.Default("Cpuset", hc.Member("CpusetCpus").String())
+	cfg.Default("PortSpecs", nil)
+}
+
+// imageBelow20 gives both configurations what Config had once, always empty.
+func imageBelow20(v *View) {
+	for _, name := range []string{"Config", "ContainerConfig"} {
+		cfg := v.Body.Member(name)
+		for _, f := range []string{"Memory", "MemorySwap", "CpuShares"} {
+			cfg.Default(f, 0)
+		}
+		cfg.Default("Cpuset", "")
+		cfg.Default("VolumesFrom", "")
+		cfg.Default("Dns", nil)
+		cfg.Default("PortSpecs", nil)
+	}
 }

@@ -14,7 +14,7 @@ func v1_21() Rung {
 		{What: "size of a container inspect; flat network settings", Routes: []string{inspect}, Lift: dropQuery("size"), Lower: inspectBelow21},
 		{What: "one network object in stats", Routes: []string{stats}, Lower: networkOfStats, LowerEach: networkOfStats},
 		{What: "timeNano of events", Routes: []string{eventsRoute}, LowerEach: hideFields("timeNano")},
-		{What: "names of an image", Routes: []string{imageInspect}, Lower: hideFields("RepoTags", "RepoDigests")},
+		{What: "names of an image", Routes: []string{imageInspect}, Lower: hideFields("RepoTags", "RepoDigests", "GraphDriver")},
 		{What: "ServerVersion, CPUShares, CPUSet and cluster of info", Routes: []string{info}, Lower: hideFields(
 			"ServerVersion", "CPUShares", "CPUSet", "ClusterStore", "ClusterAdvertise", "BridgeNfIptables", "BridgeNfIp6tables")},
 	}}
@@ -51,11 +51,14 @@ func inspectBelow21(v *View) {
 	}
 	ns.Delete("Networks")
 	ns.Default("NetworkID", "")
+	ns.Default("PortMapping", nil)
+	v.Body.Member("State").Delete("Status")
+	cfg.Delete("StopSignal")
 	cfg.Default("MacAddress", ns.Member("MacAddress").String())
 	cfg.Default("NetworkDisabled", false)
 	cfg.Default("ExposedPorts", nil)
 	cfg.Default("VolumeDriver", v.Body.At("HostConfig", "VolumeDriver").String())
-	v.Body.Member("HostConfig").Delete("VolumeDriver")
+	v.Body.Member("HostConfig").Delete("VolumeDriver", "DnsOptions", "KernelMemory", "OomScoreAdj", "MemoryReservation")
 }
 
 // networkOfStats sums the interfaces into the one object of before 1.21.

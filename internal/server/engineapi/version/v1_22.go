@@ -45,12 +45,13 @@ func buildTimeBelow22(v *View) {
 }
 
 func inspectBelow22(v *View) {
-	v.Body.Member("HostConfig").Delete("ShmSize", "Tmpfs")
+	v.Body.Member("HostConfig").Delete("ShmSize", "Tmpfs", "BlkioWeightDevice", "BlkioDeviceReadBps", "BlkioDeviceWriteBps",
+		"BlkioDeviceReadIOps", "BlkioDeviceWriteIOps", "Isolation")
 	v.Body.Member("HostConfig").Default("LxcConf", []string{})
 	v.Body.Default("ExecDriver", "native-0.2")
 	v.Body.Member("State").Delete("Dead")
 	for _, m := range v.Body.Member("Mounts").Items() {
-		m.Delete("Propagation", "Type")
+		m.Delete("Propagation")
 	}
 	for _, ep := range v.Body.At("NetworkSettings", "Networks").Items() {
 		ep.Delete("NetworkID", "Aliases", "Links", "IPAMConfig", "DriverOpts")

@@ -9,6 +9,7 @@ func v1_23() Rung {
 	return Rung{Version: "1.23", Source: "version-history.md, docker_remote_api_v1.22.md", Changes: []Change{
 		{What: "IdentityToken of a login", Routes: []string{"POST /auth"}, Lower: hideFields("IdentityToken")},
 		{What: "pids limit; user namespace mode; the domain belongs to the host name", Routes: []string{create}, Lift: createBelow23},
+		{What: "pids limit and user namespace of a container", Routes: []string{inspect}, Lower: hideFields("HostConfig.PidsLimit", "HostConfig.UsernsMode")},
 		{What: "State and Mounts of the container list", Routes: []string{list}, LowerEach: hideFields("State", "Mounts")},
 		{What: "details of logs", Routes: []string{logsRoute}, Lift: dropQuery("details")},
 		{What: "pids of stats", Routes: []string{stats}, Lower: hideFields("pids_stats"), LowerEach: hideFields("pids_stats")},

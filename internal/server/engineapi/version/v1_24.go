@@ -20,7 +20,9 @@ func v1_24() Rung {
 				return err
 			}},
 			{What: "host configuration at start; its sysctls and storage options", Routes: []string{start}, Lift: dropFields("Sysctls", "StorageOpt")},
-			{What: "health of a container", Routes: []string{inspect}, Lower: hideFields("State.Health", "Config.Healthcheck")},
+			{What: "health of a container", Routes: []string{inspect}, Lower: hideFields("State.Health", "Config.Healthcheck", "HostConfig.Sysctls",
+				"HostConfig.StorageOpt", "HostConfig.CpuPercent", "HostConfig.IOMaximumIOps", "HostConfig.IOMaximumBandwidth", "HostConfig.Runtime")},
+			{What: "health check of an image", Routes: []string{imageInspect}, Lower: hideFields("Config.Healthcheck", "ContainerConfig.Healthcheck")},
 			{What: "detach and reload events", Routes: []string{eventsRoute}, Omit: func(v *View) bool {
 				switch v.Body.Member("Action").String() {
 				case "detach", "exec_detach", "reload":
@@ -30,7 +32,7 @@ func v1_24() Rung {
 			}},
 			{What: "filters and limit of a search", Routes: []string{searchRoute}, Lift: dropQuery("filters", "limit")},
 			{What: "SecurityOptions of info; the execution driver", Routes: []string{info}, Lower: func(v *View) {
-				v.Body.Delete("SecurityOptions")
+				v.Body.Delete("SecurityOptions", "Swarm", "Runtimes", "DefaultRuntime")
 				v.Body.Set("ExecutionDriver", "native-0.2")
 			}},
 			{What: "Scope and Status of a volume", Routes: []string{volumeShow, volumeCreate}, Lower: hideFields("Scope", "Status")},

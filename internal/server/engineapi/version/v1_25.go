@@ -14,10 +14,17 @@ func v1_25() Rung {
 			"StopTimeout", "HostConfig.AutoRemove", "HostConfig.Mounts", "HostConfig.NanoCpus", "HostConfig.Init",
 			"HostConfig.CpuRealtimePeriod", "HostConfig.CpuRealtimeRuntime", "HostConfig.CpuCount")},
 		{What: "status removing", Routes: []string{list}, LowerEach: func(v *View) { removingIsExited(v.Body, "State") }},
-		{What: "status removing", Routes: []string{inspect}, Lower: func(v *View) { removingIsExited(v.Body.Member("State"), "Status") }},
+		{What: "status removing; automatic removal, mounts and fine limits of a container", Routes: []string{inspect}, Lower: inspectBelow25},
+		{What: "use of an image in the list", Routes: []string{imageList}, LowerEach: hideFields("Containers", "SharedSize")},
+		{What: "identity and storage in stats", Routes: []string{stats}, Lower: statsBelow25, LowerEach: statsBelow25},
 		{What: "environment of an exec", Routes: []string{execCreate}, Lift: dropFields("Env")},
 		{What: "Pid of an exec", Routes: []string{execInspect}, Lower: hideFields("Pid")},
-		{What: "OsVersion of an image", Routes: []string{imageInspect}, Lower: hideFields("OsVersion")},
+		{What: "Warnings of an exec", Routes: []string{execCreate}, Lower: func(v *View) { v.Body.Default("Warnings", []string{}) }},
+		{What: "OsVersion of an image; empty fields of its Config", Routes: []string{imageInspect}, Lower: func(v *View) {
+			v.Body.Delete("OsVersion")
+			configBelow25(v.Body.Member("Config"))
+			configBelow25(v.Body.Member("ContainerConfig"))
+		}},
 		{What: "structured security options; Isolation; LiveRestoreEnabled", Routes: []string{info}, Lower: infoBelow25},
 		{What: "Created of a network", Routes: []string{networkShow}, Lower: hideFields("Created")},
 		{What: "Created of a network", Routes: []string{networkList}, LowerEach: hideFields("Created")},
@@ -38,9 +45,35 @@ func removingIsExited(v *jsontree.Value, field string) {
 	}
 }
 
+func inspectBelow25(v *View) {
+	removingIsExited(v.Body.Member("State"), "Status")
+	v.Body.Member("HostConfig").Delete("AutoRemove", "Mounts", "NanoCpus", "Init", "CpuRealtimePeriod", "CpuRealtimeRuntime", "CpuCount")
+	for _, m := range v.Body.Member("Mounts").Items() {
+		m.Delete("Type")
+	}
+	cfg := v.Body.Member("Config")
+	cfg.Delete("StopTimeout")
+	cfg.Default("StopSignal", "SIGTERM")
+	configBelow25(cfg)
+}
+
+// configBelow25 adds what was told of configurations even when empty.
+func configBelow25(cfg *jsontree.Value) {
+	cfg.Default("MacAddress", "")
+	cfg.Default("NetworkDisabled", false)
+	cfg.Default("ExposedPorts", nil)
+}
+
+func statsBelow25(v *View) {
+	v.Body.Delete("id", "name", "num_procs", "preread", "storage_stats")
+	v.Body.Member("memory_stats").Default("failcnt", 0)
+}
+
 // infoBelow25 turns "name=seccomp,profile=builtin" into "seccomp" and names the execution driver that was gone.
 func infoBelow25(v *View) {
-	v.Body.Delete("Isolation")
+	v.Body.Delete("Isolation", "LiveRestoreEnabled", "ContainerdCommit", "RuncCommit", "InitCommit", "InitBinary", "GenericResources", "OSVersion")
+	v.Body.Default("InitSha1", "")
+	v.Body.Default("InitPath", "")
 	var names []string
 	for _, o := range v.Body.Member("SecurityOptions").Strings() {
 		for _, kv := range strings.Split(o, ",") {

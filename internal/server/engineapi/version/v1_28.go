@@ -21,6 +21,7 @@ func v1_28() Rung {
 					return nil
 				})
 			}},
+			{What: "device cgroup rules of a container", Routes: []string{inspect}, Lower: hideFields("HostConfig.DeviceCgroupRules")},
 			{What: "CPU quota in billionths of an update", Routes: []string{update}, Lift: dropFields("NanoCpus")},
 			{What: "the network list tells the containers", Routes: []string{networkList}, Lift: func(r *Request) error {
 				r.Query.Set("detailed", "1")

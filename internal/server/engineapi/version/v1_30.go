@@ -9,6 +9,7 @@ func v1_30() Rung {
 		Dialect: func(d *route.Dialect) { d.LateWaitHeaders = true },
 		Changes: []Change{
 			{What: "aux message with the built image's ID", Routes: []string{buildRoute}, Omit: func(v *View) bool { return v.Body.Has("aux") }},
+			{What: "scope of events", Routes: []string{eventsRoute}, LowerEach: hideFields("scope")},
 			{What: "copyUIDGID", Routes: []string{"PUT /containers/{id}/archive"}, Lift: dropQuery("copyUIDGID")},
 			{What: "condition of wait; headers only with its result", Routes: []string{waitRoute}, Lift: dropQuery("condition"), Reply: lateHeaders},
 			{What: "Log plugins of info", Routes: []string{info}, Lower: hideFields("Plugins.Log")},

@@ -1,6 +1,8 @@
 package version
 
 import (
+	"strconv"
+
 	"longshore/internal/base/jsontree"
 )
 
@@ -13,13 +15,20 @@ func v1_4() Rung {
 		{What: "working directory", Routes: []string{imageInspect}, Lower: hideFields("container_config.WorkingDir", "config.WorkingDir")},
 		{What: "processes as objects", Routes: []string{topRoute}, Lift: topBelow4, Lower: processObjects},
 		{What: "image of container events", Routes: []string{eventsRoute}, LowerEach: hideFields("from")},
-		{What: "forwarding in info", Routes: []string{info}, Lower: func(v *View) {
-			listeners := v.Body.Member("NEventsListener").Int()
-			v.Body.Delete("IPv4Forwarding")
-			v.Body.Set("EventsListeners", listeners)
-			v.Body.Set("LXCVersion", "")
-		}},
+		{What: "forwarding in info; kernel and listeners", Routes: []string{info}, Lower: infoBelow4},
 	}}
+}
+
+// infoBelow4 tells what 1.4 to 1.10 did not: the handler's own answer has it.
+func infoBelow4(v *View) {
+	all, err := jsontree.Of(v.Typed)
+	if err != nil {
+		return
+	}
+	v.Body.Delete("IPv4Forwarding")
+	v.Body.Set("EventsListeners", strconv.FormatInt(all.Member("NEventsListener").Int(), 10))
+	v.Body.Set("LXCVersion", "")
+	v.Body.Set("KernelVersion", all.Member("KernelVersion").String())
 }
 
 // topBelow4 asks for the columns that the objects of 1.3 have.

@@ -7,8 +7,9 @@ func v1_40() Rung {
 	return Rung{Version: "1.40", Source: "version-history.md", Changes: []Change{
 		{What: "IPC mode is private by default; device requests; binds that are not recursive", Routes: []string{create}, Lift: createBelow40},
 		{What: "outputs of a build", Routes: []string{buildRoute}, Lift: dropQuery("outputs")},
+		{What: "device requests of a container", Routes: []string{inspect}, Lower: hideFields("HostConfig.DeviceRequests", "HostConfig.KernelMemoryTCP")},
 		{What: "pids limit of an update", Routes: []string{update}, Lift: dropFields("PidsLimit")},
-		{What: "PidsLimit of info", Routes: []string{info}, Lower: hideFields("PidsLimit")},
+		{What: "PidsLimit of info", Routes: []string{info}, Lower: hideFields("PidsLimit", "KernelMemoryTCP")},
 	}}
 }
 

@@ -12,6 +12,7 @@ func v1_41() Rung {
 			body.Member("HostConfig").Delete("Capabilities")
 			return nil
 		}},
+		{What: "cgroup namespace of a container", Routes: []string{inspect}, Lower: hideFields("HostConfig.CgroupnsMode")},
 		{What: "prune events", Routes: []string{eventsRoute}, Omit: func(v *View) bool { return v.Body.Member("Action").String() == "prune" }},
 		{What: "one-shot stats", Routes: []string{stats}, Lift: dropQuery("one-shot")},
 		{What: "the filter query of images", Routes: []string{imageList}, Lift: func(r *Request) error {

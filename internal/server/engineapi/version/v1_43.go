@@ -4,6 +4,7 @@ package version
 func v1_43() Rung {
 	return Rung{Version: "1.43", Source: "version-history.md", Changes: []Change{
 		{What: "annotations", Routes: []string{create}, Lift: dropFields("HostConfig.Annotations")},
+		{What: "annotations of a container", Routes: []string{inspect}, Lower: hideFields("HostConfig.Annotations")},
 		{What: "names of untagged images", Routes: []string{imageList}, LowerEach: namesOfUntagged},
 		{What: "names of untagged images", Routes: []string{df}, Lower: func(v *View) {
 			for _, img := range v.Body.Member("Images").Items() {

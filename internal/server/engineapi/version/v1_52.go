@@ -9,6 +9,7 @@ import (
 func v1_52() Rung {
 	return Rung{Version: "1.52", Source: "version-history.md", Changes: []Change{
 		{What: "Config.MacAddress became an endpoint's setting", Routes: []string{create}, Lift: macToEndpoint},
+		{What: "a command as one text", Routes: []string{create, commitRoute, execCreate}, Lift: commandToList},
 		{What: "Health in the container list", Routes: []string{list}, LowerEach: hideFields("Health")},
 		{What: "OnBuild omitted when empty; NetworkSettings without the default bridge's address; Storage instead of GraphDriver", Routes: []string{inspect}, Lower: inspectBelow52},
 		{What: "os_type of stats", Routes: []string{stats}, LowerEach: hideFields("os_type"), Lower: hideFields("os_type")},
@@ -51,6 +52,26 @@ func macToEndpoint(r *Request) error {
 	ep := all.Ensure(mode)
 	if ep.Member("MacAddress").Empty() {
 		ep.Set("MacAddress", mac.String())
+	}
+	return nil
+}
+
+// commandToList makes lists of commands that are one text, which documents up to the newest allow and handlers of the
+// newest do not read.
+func commandToList(r *Request) error {
+	body, err := r.JSON()
+	if err != nil {
+		return err
+	}
+	for _, f := range []string{"Cmd", "Entrypoint"} {
+		m := body.Member(f)
+		switch {
+		case m.Kind() != jsontree.String:
+		case m.Empty():
+			body.Set(f, nil)
+		default:
+			body.Set(f, []string{m.String()})
+		}
 	}
 	return nil
 }
@@ -105,6 +126,7 @@ func plainJSONType(_ *route.Request, resp route.Response) (route.Response, error
 }
 
 func imageBelow52(v *View) {
+	v.Body.Default("GraphDriver", map[string]any{"Name": "overlayfs", "Data": nil})
 	for _, f := range []string{"Parent", "Comment", "DockerVersion", "Author"} {
 		v.Body.Default(f, "")
 	}

@@ -102,7 +102,5 @@ func inspectBelow6(v *View) {
 	}
 	ns.Delete("Ports")
 	ns.Set("PortMapping", mapping)
-	rename(ns, "IPAddress", "IpAddress")
-	rename(ns, "IPPrefixLen", "IpPrefixLen")
 	v.Body.Delete("Name")
 }
