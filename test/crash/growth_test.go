@@ -1,0 +1,64 @@
+package crash
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"longshore/test/harness"
+)
+
+// cycle is everything that a client does with a container in its life.
+func cycle(d *harness.Daemon, i int) {
+	name := fmt.Sprintf("c%d", i)
+	d.OK("network", "create", name)
+	d.OK("volume", "create", name)
+	d.OK("run", "-d", "--name", name, "--network", name, "-v", name+":/data", "-p", "80", "busybox", "sh", "-c", "echo up; sleep 100000")
+	d.OK("exec", name, "true")
+	d.OK("exec", "-d", name, "sleep", "100000")
+	d.DockerIn(strings.NewReader("x"), "exec", "-i", name, "cat")
+	d.OK("logs", name)
+	d.OK("stats", "--no-stream", name)
+	d.OK("pause", name)
+	d.OK("unpause", name)
+	d.OK("network", "connect", "bridge", name)
+	d.OK("network", "disconnect", "bridge", name)
+	d.OK("restart", "-t", "0", name)
+	d.Docker("run", "--rm", "--name", name+"x", "busybox", "/not/there")
+	d.OK("commit", name, name)
+	d.OK("kill", name)
+	d.OK("rm", "-v", name)
+	d.OK("rmi", name)
+	d.OK("volume", "rm", name)
+	d.OK("network", "rm", name)
+	d.DockerIn(strings.NewReader("x"), "run", "-i", "--rm", "busybox", "cat")
+}
+
+// TestNothingGrows: the daemon has as many goroutines and descriptors after many life cycles as before.
+func TestNothingGrows(t *testing.T) {
+	d := harness.Start(t)
+	d.Busybox()
+	for i := range 3 {
+		cycle(d, i)
+	}
+	d.CheckLeaks()
+	steady := func() (goroutines, descriptors int) { // prepared namespaces and idle connections come and go
+		goroutines, descriptors = d.Footprint()
+		within(3*time.Second, func() bool {
+			g, f := d.Footprint()
+			goroutines, descriptors = min(g, goroutines), min(f, descriptors)
+			return false
+		})
+		return goroutines, descriptors
+	}
+	g0, f0 := steady()
+	for i := range 10 {
+		cycle(d, i)
+	}
+	d.CheckLeaks()
+	g1, f1 := steady()
+	if g1 > g0 || f1 > f0 {
+		t.Errorf("after 10 life cycles: %d goroutines (were %d), %d descriptors (were %d)", g1, g0, f1, f0)
+	}
+}

@@ -1,0 +1,154 @@
+package crash
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"longshore/test/harness"
+)
+
+// patience is how long a request may take that has nothing to do with what hangs.
+const patience = 5 * time.Second
+
+// prompt runs a docker command that must not wait for a container that hangs.
+func prompt(t *testing.T, d *harness.Daemon, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	r := d.Exec(ctx, nil, "docker", args...)
+	if r.Code != 0 {
+		t.Errorf("docker %s beside a container that hangs: exit %d within %v\n%s%s", strings.Join(args, " "), r.Code, patience, r.Out, r.Err)
+	}
+	return strings.TrimSpace(r.Out)
+}
+
+// everybodyElse does what other clients do while one container hangs.
+func everybodyElse(t *testing.T, d *harness.Daemon, hung string) {
+	t.Helper()
+	if out := prompt(t, d, "ps", "-a", "--no-trunc", "-s"); !strings.Contains(out, hung) {
+		t.Errorf("ps does not show the container that hangs: %s", out)
+	}
+	prompt(t, d, "inspect", hung)
+	prompt(t, d, "inspect", "-s", hung)
+	prompt(t, d, "system", "df", "-v")
+	prompt(t, d, "info")
+	prompt(t, d, "version")
+	prompt(t, d, "logs", hung)
+	prompt(t, d, "events", "--since", "1m", "--until", time.Now().Add(time.Second).Format(time.RFC3339Nano))
+	prompt(t, d, "images")
+	prompt(t, d, "network", "inspect", "bridge")
+	prompt(t, d, "volume", "ls")
+	prompt(t, d, "stats", "--no-stream", "other")
+	if out := prompt(t, d, "exec", "other", "echo", "fine"); out != "fine" {
+		t.Errorf("exec in another container: %q", out)
+	}
+	if out := prompt(t, d, "run", "--rm", "busybox", "echo", "fine"); out != "fine" {
+		t.Errorf("another container: %q", out)
+	}
+	prompt(t, d, "restart", "-t", "0", "other")
+}
+
+// inBackground starts a command that is going to hang and ends it with the test.
+func inBackground(t *testing.T, d *harness.Daemon, args ...string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		d.Exec(ctx, nil, "docker", args...)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+}
+
+// TestHungShim: a shim that does not answer holds up requests to its container only, and the start of a daemon a little.
+func TestHungShim(t *testing.T) {
+	d := harness.Start(t)
+	d.Busybox()
+	d.OK("run", "-d", "--name", "other", "busybox", "sleep", "100000")
+	id := d.OK("run", "-d", "busybox", "sh", "-c", "echo up; sleep 100000")
+	shim := d.Shim(id)
+	stopped := func(sig syscall.Signal) {
+		t.Helper()
+		if err := syscall.Kill(shim, sig); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stopped(syscall.SIGSTOP)
+	inBackground(t, d, "exec", id, "true")
+	inBackground(t, d, "stop", "-t", "1", id)
+	inBackground(t, d, "attach", id)
+	inBackground(t, d, "rm", "-f", id)
+	everybodyElse(t, d, id)
+	d.Kill()
+	d.Up()
+	everybodyElse(t, d, id)
+	stopped(syscall.SIGCONT)
+	harness.Eventually(t, 20*time.Second, "the container can be removed", func() bool {
+		return d.Docker("rm", "-f", id).Code == 0 || d.Docker("inspect", id).Code != 0
+	})
+	d.CheckLeaks()
+}
+
+// TestFrozenContainer: processes that do not move hold up nobody.
+func TestFrozenContainer(t *testing.T) {
+	d := harness.Start(t)
+	d.Busybox()
+	d.OK("run", "-d", "--name", "other", "busybox", "sleep", "100000")
+	id := d.OK("run", "-d", "busybox", "sh", "-c", "echo up; sleep 100000")
+	d.Freeze(id)
+	inBackground(t, d, "exec", id, "true")
+	inBackground(t, d, "stop", "-t", "1", id)
+	everybodyElse(t, d, id)
+	inBackground(t, d, "rm", "-f", id)
+	everybodyElse(t, d, id)
+	d.Kill()
+	d.Up()
+	everybodyElse(t, d, id)
+	d.Thaw(id)
+	harness.Eventually(t, 20*time.Second, "the container can be removed", func() bool {
+		return d.Docker("rm", "-f", id).Code == 0 || d.Docker("inspect", id).Code != 0
+	})
+	d.CheckLeaks()
+}
+
+// TestStuckRuntime: an OCI runtime that does not come back holds up its own container only.
+func TestStuckRuntime(t *testing.T) {
+	dir := t.TempDir()
+	script := filepath.Join(dir, "stuck")
+	gate := filepath.Join(dir, "gate")
+	text := fmt.Sprintf("#!/bin/sh\ncase \"$*\" in *--version*|*features*) exec crun \"$@\";; esac\nwhile [ -e %s ]; do sleep 0.1; done\nexec crun \"$@\"\n", gate)
+	if err := os.WriteFile(script, []byte(text), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	d := harness.Start(t, "--add-runtime", "stuck="+script)
+	d.Busybox()
+	if err := os.WriteFile(gate, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d.OK("run", "-d", "--name", "other", "busybox", "sleep", "100000")
+	id := d.OK("create", "--runtime", "stuck", "busybox", "sleep", "100000")
+	inBackground(t, d, "start", id)
+	harness.Eventually(t, 10*time.Second, "the runtime hangs", func() bool { return d.Shim(id) != 0 })
+	everybodyElse(t, d, id)
+	inBackground(t, d, "rm", "-f", id)
+	everybodyElse(t, d, id)
+	d.Kill()
+	d.Up()
+	everybodyElse(t, d, id)
+	if err := os.Remove(gate); err != nil {
+		t.Fatal(err)
+	}
+	harness.Eventually(t, 30*time.Second, "the container can be removed", func() bool {
+		return d.Docker("rm", "-f", id).Code == 0 || d.Docker("inspect", id).Code != 0
+	})
+	d.CheckLeaks()
+}
