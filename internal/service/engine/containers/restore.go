@@ -232,8 +232,11 @@ func (s *Service) Shutdown(ctx context.Context) error {
 	if s.cfg.LiveRestore {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.ShutdownTimeout)
-	defer cancel()
+	if s.cfg.ShutdownTimeout > 0 { // negative: as long as it takes
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.cfg.ShutdownTimeout)
+		defer cancel()
+	}
 	var wg sync.WaitGroup
 	for _, h := range s.index.All() {
 		if rec := h.record(); rec.State.Live() {
