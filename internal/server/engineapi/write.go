@@ -139,8 +139,10 @@ func (s *Server) writeLines(ctx context.Context, w http.ResponseWriter, r *route
 func (s *Server) writeRaw(ctx context.Context, w http.ResponseWriter, r *route.Request, v route.Raw) {
 	h := w.Header()
 	maps.Copy(h, v.Header)
-	if v.ContentType != "" {
-		h.Set("Content-Type", v.ContentType)
+	if ct := v.ContentType; ct == multiplexedStream && r.Dialect.RawStreamType {
+		h.Set("Content-Type", rawStream)
+	} else if ct != "" {
+		h.Set("Content-Type", ct)
 	}
 	rc := http.NewResponseController(w)
 	lw := &lateWriter{w: w, status: orStatus(v.Status, http.StatusOK)}

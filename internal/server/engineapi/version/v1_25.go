@@ -13,6 +13,17 @@ func v1_25() Rung {
 		{What: "auto-removal was the client's work; mounts, stop timeout, init and fine CPU quota", Routes: []string{create}, Lift: dropFields(
 			"StopTimeout", "HostConfig.AutoRemove", "HostConfig.Mounts", "HostConfig.NanoCpus", "HostConfig.Init",
 			"HostConfig.CpuRealtimePeriod", "HostConfig.CpuRealtimeRuntime", "HostConfig.CpuCount")},
+		{What: "before and since of the container list were queries of their own", Routes: []string{list}, Lift: func(r *Request) error {
+			for _, name := range []string{"before", "since"} {
+				if ref := r.Query.Get(name); ref != "" {
+					if err := setFilter(r, name, ref); err != nil {
+						return err
+					}
+				}
+				r.Query.Del(name)
+			}
+			return nil
+		}},
 		{What: "status removing", Routes: []string{list}, LowerEach: func(v *View) { removingIsExited(v.Body, "State") }},
 		{What: "status removing; automatic removal, mounts and fine limits of a container", Routes: []string{inspect}, Lower: inspectBelow25},
 		{What: "use of an image in the list", Routes: []string{imageList}, LowerEach: hideFields("Containers", "SharedSize")},
