@@ -31,7 +31,7 @@ func engineCommand() *cobra.Command {
 			if os.Geteuid() != 0 {
 				return fmt.Errorf("the engine needs root: run it with sudo, or let systemd start it")
 			}
-			return engineboot.Run(cmd.Context(), cfg, build(), logger(cfg))
+			return engineboot.Run(cmd.Context(), cfg, build(), logger(cfg), nil)
 		},
 	}
 	cfg.AddFlags(c.Flags())

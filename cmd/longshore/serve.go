@@ -31,8 +31,12 @@ func serveCommand() *cobra.Command {
 				return fmt.Errorf("the engine needs root: run it with sudo, or let systemd start it")
 			}
 			work, ctx := errgroup.WithContext(cmd.Context())
-			work.Go(func() error { return serveRegistry(ctx, cfg, registryConfig, port) })
-			work.Go(func() error { return engineboot.Run(ctx, cfg, build(), logger(cfg)) })
+			r, err := openRegistry(ctx, cfg, registryConfig, port)
+			if err != nil {
+				return fmt.Errorf("registry: %w", err)
+			}
+			work.Go(func() error { return r.Run(ctx) })
+			work.Go(func() error { return engineboot.Run(ctx, cfg, build(), logger(cfg), r.Neighbour()) })
 			return work.Wait()
 		},
 	}
@@ -42,14 +46,11 @@ func serveCommand() *cobra.Command {
 	return c
 }
 
-func serveRegistry(ctx context.Context, cfg *engineconfig.Config, path, port string) error {
+// openRegistry builds the registry; the caller runs it.
+func openRegistry(ctx context.Context, cfg *engineconfig.Config, path, port string) (*registryboot.Registry, error) {
 	if path != "" {
-		return registryboot.Serve(ctx, path, registryboot.Options{Version: version, ConfigPath: path})
+		return registryboot.Load(ctx, path, registryboot.Options{Version: version})
 	}
-	r, err := registryboot.New(ctx, registryboot.Embedded(filepath.Join(cfg.DataRoot, "registry"), port),
+	return registryboot.New(ctx, registryboot.Embedded(filepath.Join(cfg.DataRoot, "registry"), port),
 		registryboot.Options{Version: version, Logger: logger(cfg).With("part", "registry")})
-	if err != nil {
-		return fmt.Errorf("registry: %w", err)
-	}
-	return r.Run(ctx)
 }

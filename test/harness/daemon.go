@@ -27,6 +27,8 @@ type Daemon struct {
 	Socket string
 	NetNS  string // name under /run/netns
 	Args   []string
+	// Command is the daemon's command: "engine" unless it is changed before Up.
+	Command string
 
 	cmd     *exec.Cmd
 	log     *os.File
@@ -74,7 +76,7 @@ func New(t testing.TB, args ...string) *Daemon {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &Daemon{T: t, Dir: dir, Socket: filepath.Join(dir, "docker.sock"), Args: args}
+	d := &Daemon{T: t, Dir: dir, Socket: filepath.Join(dir, "docker.sock"), Args: args, Command: "engine"}
 	d.NetNS = fmt.Sprintf("ls-%d-%d", os.Getpid(), serial.Add(1))
 	run(t, "ip", "netns", "add", d.NetNS)
 	run(t, "ip", "-n", d.NetNS, "link", "set", "lo", "up")
@@ -105,7 +107,7 @@ func (d *Daemon) Up() {
 		d.T.Fatal(err)
 	}
 	argv := append([]string{
-		"--net=/run/netns/" + d.NetNS, Bin("longshore"), "engine", "-H", "unix://" + d.Socket,
+		"--net=/run/netns/" + d.NetNS, Bin("longshore"), d.Command, "-H", "unix://" + d.Socket,
 		"--data-root", d.DataRoot(), "--exec-root", d.ExecRoot(), "--pidfile", filepath.Join(d.Dir, "pid"),
 		"--config-file", d.configFile(), "--cgroup-parent", "/" + filepath.Base(d.Dir),
 	}, d.Args...)

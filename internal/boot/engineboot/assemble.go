@@ -34,9 +34,10 @@ import (
 
 // engine is the assembled whole.
 type engine struct {
-	cfg   *engineconfig.Config
-	build Build
-	log   *slog.Logger
+	cfg       *engineconfig.Config
+	build     Build
+	log       *slog.Logger
+	neighbour Neighbour // nil: none
 
 	parts
 	facts   atomic.Pointer[host.Facts] // the host's as info tells them: today's
@@ -60,8 +61,7 @@ type parts struct {
 }
 
 // assemble builds everything below the HTTP server, bottom up. What it opens is closed by down.
-func assemble(ctx context.Context, cfg *engineconfig.Config, b Build, log *slog.Logger, down *closers) (*engine, error) {
-	e := &engine{cfg: cfg, build: b, log: log}
+func (e *engine) assemble(ctx context.Context, down *closers) error {
 	for _, step := range []struct {
 		what string
 		do   func(context.Context, *closers) error
@@ -77,10 +77,10 @@ func assemble(ctx context.Context, cfg *engineconfig.Config, b Build, log *slog.
 		{"API", e.makeServer},
 	} {
 		if err := step.do(ctx, down); err != nil {
-			return nil, fmt.Errorf("%s: %w", step.what, err)
+			return fmt.Errorf("%s: %w", step.what, err)
 		}
 	}
-	return e, nil
+	return nil
 }
 
 func (e *engine) lookAtHost(ctx context.Context, _ *closers) (err error) {
@@ -119,7 +119,7 @@ func (e *engine) makeImages(context.Context, *closers) (err error) {
 		return err
 	}
 	e.images, err = images.New(e.store, client, e.journal, images.Config{
-		MaxDownloads: e.cfg.MaxDownloads, MaxUploads: e.cfg.MaxUploads, Log: e.log,
+		MaxDownloads: e.cfg.MaxDownloads, MaxUploads: e.cfg.MaxUploads, Log: e.log, Neighbour: e.neighbour,
 		Container: func(id string) (images.User, bool) { return e.imageUser(id) },
 	})
 	if err == nil {

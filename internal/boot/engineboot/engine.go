@@ -18,6 +18,7 @@ import (
 	"longshore/internal/boot/engineconfig"
 	"longshore/internal/driver/listener"
 	"longshore/internal/driver/rootlock"
+	"longshore/internal/service/engine/images/transfer"
 )
 
 // Build says which program this is.
@@ -25,14 +26,19 @@ type Build struct {
 	Version, Commit, Time string
 }
 
-// Run starts the engine and serves until ctx is done. It returns when everything has been taken down.
-func Run(ctx context.Context, cfg *engineconfig.Config, b Build, log *slog.Logger) (err error) {
+// Neighbour is the registry that runs in the same process, for pushes and pulls that move no bytes.
+type Neighbour = transfer.Neighbour
+
+// Run starts the engine and serves until ctx is done. It returns when everything has been taken down. n is nil when no
+// registry runs in this process.
+func Run(ctx context.Context, cfg *engineconfig.Config, b Build, log *slog.Logger, n Neighbour) (err error) {
 	down := &closers{}
 	defer func() { err = errors.Join(err, down.close()) }()
 	if err := lockRoots(cfg, down); err != nil {
 		return err
 	}
-	e, err := assemble(ctx, cfg, b, log, down)
+	e := &engine{cfg: cfg, build: b, log: log, neighbour: n}
+	err = e.assemble(ctx, down)
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"longshore/internal/boot/registryconfig"
+	"longshore/internal/core/handover"
 	"longshore/internal/server/registryapi"
 	"longshore/internal/server/registryapi/metrics"
 	"longshore/internal/service/auth"
@@ -53,23 +54,33 @@ type Registry struct {
 	certs    *certificates
 	metrics  *metrics.Metrics
 	listener net.Listener
+	desk     handover.Desk
 }
 
 // Serve reads a configuration and runs the registry until ctx ends.
 func Serve(ctx context.Context, configPath string, o Options) error {
-	cfg, warnings, err := registryconfig.Load(configPath)
+	r, err := Load(ctx, configPath, o)
 	if err != nil {
 		return err
+	}
+	return r.Run(ctx)
+}
+
+// Load is New with the configuration of a file, which is watched while the registry runs.
+func Load(ctx context.Context, configPath string, o Options) (*Registry, error) {
+	cfg, warnings, err := registryconfig.Load(configPath)
+	if err != nil {
+		return nil, err
 	}
 	o.ConfigPath = configPath
 	r, err := New(ctx, cfg, o)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, w := range warnings {
 		r.log.Warn("configuration", "remark", w.String())
 	}
-	return r.Run(ctx)
+	return r, nil
 }
 
 // Embedded is the configuration of the registry that runs beside the engine when nobody configured one: it keeps its

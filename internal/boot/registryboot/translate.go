@@ -161,7 +161,7 @@ func actions(names []string) []auth.Action {
 func (r *Registry) apiOptions(cfg *registryconfig.Config) registryapi.Options {
 	h := cfg.HTTP
 	o := registryapi.Options{
-		Logger: r.log, Audit: r.logs.audit, Metrics: r.metrics, MetricsPath: cfg.MetricsPath(), Realm: h.Realm,
+		Logger: r.log, Audit: r.logs.audit, Handover: &r.desk, Metrics: r.metrics, MetricsPath: cfg.MetricsPath(), Realm: h.Realm,
 		SecureCookies: h.TLS != nil || h.Auth != nil && on(h.Auth.SecureSession),
 		Release:       registryapi.NewRelease(r.options.Version), MethodRates: map[string]int{},
 	}

@@ -45,6 +45,7 @@ const (
 
 // Store is the engine's content, snapshots and names. It is safe for concurrent use.
 type Store struct {
+	root    string // the data root
 	log     *slog.Logger
 	bolt    *bolt.DB
 	db      *metadata.DB
@@ -67,7 +68,7 @@ func Open(ctx context.Context, dataRoot string, log *slog.Logger) (*Store, error
 	if err := os.MkdirAll(dataRoot, 0o711); err != nil {
 		return nil, fmt.Errorf("make data root: %w", err)
 	}
-	s := &Store{log: log, dirty: make(chan struct{}, 1)}
+	s := &Store{root: dataRoot, log: log, dirty: make(chan struct{}, 1)}
 	var err error
 	s.bolt, err = bolt.Open(filepath.Join(dataRoot, "metadata.db"), 0o600, &bolt.Options{
 		Timeout: time.Second, FreelistType: bolt.FreelistMapType, NoFreelistSync: true,

@@ -17,6 +17,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"longshore/internal/core/fault"
+	"longshore/internal/core/handover"
 )
 
 // manifestTypes are the manifests that are understood.
@@ -112,6 +113,18 @@ func (r *Repository) HasBlob(ctx context.Context, d digest.Digest) (bool, error)
 	}
 	defer drain(resp)
 	return resp.StatusCode == http.StatusOK, nil
+}
+
+// Request asks a registry in this process to deliver a blob's file to the ticket's desk; see core/handover. Any other
+// registry takes it for the question whether the blob is there.
+func (r *Repository) Request(ctx context.Context, d digest.Digest, ticket string) error {
+	c := call{method: http.MethodHead, address: r.path("blobs", d.String()), header: http.Header{handover.Header: {ticket}}}
+	resp, err := r.do(ctx, c, http.StatusOK)
+	if err != nil {
+		return err
+	}
+	drain(resp)
+	return nil
 }
 
 // Tags lists all tags.

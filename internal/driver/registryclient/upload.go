@@ -14,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"longshore/internal/core/fault"
+	"longshore/internal/core/handover"
 )
 
 // AllowMounts asks for the right to read other repositories of the registry, for mounts from them. Call it before the
@@ -28,16 +29,28 @@ func (r *Repository) AllowMounts(paths ...string) {
 	}
 }
 
-// Upload stores a blob. from, when not empty, is a repository of the same registry to mount it from; mounted tells
-// that this worked and nothing was sent. open opens the blob's bytes; it is called again when a transfer is repeated.
-func (r *Repository) Upload(ctx context.Context, d ocispec.Descriptor, from string, open func() (io.ReadCloser, error)) (mounted bool, err error) {
-	address := r.url("/v2/" + r.Path + "/blobs/uploads/")
+// Shortcut is how the sending of a blob's bytes may be spared.
+type Shortcut struct {
+	// From, when not empty, is a repository of the same registry to mount the blob from.
+	From string
+	// Ticket, when not empty, names the blob's file to a registry in this process; see core/handover.
+	Ticket string
+}
+
+// Upload stores a blob. spared tells that the shortcut worked and nothing was sent. open opens the blob's bytes; it is
+// called again when a transfer is repeated.
+func (r *Repository) Upload(ctx context.Context, d ocispec.Descriptor, s Shortcut, open func() (io.ReadCloser, error)) (spared bool, err error) {
+	begin := call{method: http.MethodPost, address: r.url("/v2/" + r.Path + "/blobs/uploads/")}
 	want := []int{http.StatusAccepted}
-	if from != "" && from != r.Path {
-		address += "?" + url.Values{"mount": {d.Digest.String()}, "from": {from}}.Encode()
+	if s.From != "" && s.From != r.Path {
+		begin.address += "?" + url.Values{"mount": {d.Digest.String()}, "from": {s.From}}.Encode()
 		want = append(want, http.StatusCreated)
 	}
-	resp, err := r.do(ctx, call{method: http.MethodPost, address: address}, want...)
+	if s.Ticket != "" {
+		begin.header = http.Header{handover.Header: {s.Ticket}}
+		want = append(want, http.StatusCreated)
+	}
+	resp, err := r.do(ctx, begin, want...)
 	if err != nil {
 		return false, err
 	}

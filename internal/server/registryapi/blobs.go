@@ -38,6 +38,7 @@ func (s *Server) headBlob(x *exchange) error {
 		x.WriteHeader(http.StatusNotModified)
 		return nil
 	}
+	s.deliver(x, d)
 	x.header("Content-Type", "application/octet-stream")
 	x.header("Content-Length", strconv.FormatInt(info.Size, 10))
 	x.WriteHeader(http.StatusOK)

@@ -30,6 +30,8 @@ type Options struct {
 	Metrics *metrics.Metrics
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
+	// Handover passes blobs as files from and to the engine of this process; nil: there is none.
+	Handover Handover
 
 	// MetricsPath is where Metrics are served.
 	MetricsPath string

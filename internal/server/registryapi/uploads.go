@@ -11,7 +11,8 @@ import (
 	"longshore/internal/service/registry"
 )
 
-// startUpload is end-4a (a session), end-4b (all in one request), end-4c (another algorithm) and end-11 (mount).
+// startUpload is end-4a (a session), end-4b (all in one request), end-4c (another algorithm) and end-11 (mount). The
+// engine of this process may hand over the blob as a file.
 func (s *Server) startUpload(x *exchange) error {
 	if err := s.authorize(x, auth.Create, ""); err != nil {
 		return err
@@ -29,6 +30,9 @@ func (s *Server) startUpload(x *exchange) error {
 		if done, err := s.putBlob(x, text); done || err != nil {
 			return err
 		}
+	}
+	if done, err := s.linkIn(x); done || err != nil {
+		return err
 	}
 	u, err := s.registry.StartUpload(x.r.Context(), x.repo, alg)
 	if err != nil {

@@ -45,7 +45,9 @@ type Config struct {
 	Container func(id string) (User, bool)
 	// Search answers /images/search; nil means Docker Hub and, for terms that begin with one, any registry of version 1.
 	Search Searcher
-	Log    *slog.Logger
+	// Neighbour is the registry in this process, whose blobs are shared as files; nil: there is none.
+	Neighbour transfer.Neighbour
+	Log       *slog.Logger
 }
 
 // Service is the engine's images. It is safe for concurrent use.
@@ -84,7 +86,7 @@ func New(store *ctdstore.Store, client *registryclient.Client, pub event.Publish
 	}
 	s := &Service{store: store, client: client, events: pub, cfg: cfg}
 	s.uses.byContainer = map[string]digest.Digest{}
-	s.remote = &transfer.Engine{Store: store, Client: client, Log: cfg.Log, MaxDownloads: cfg.MaxDownloads, MaxUploads: cfg.MaxUploads}
+	s.remote = &transfer.Engine{Store: store, Client: client, Log: cfg.Log, MaxDownloads: cfg.MaxDownloads, MaxUploads: cfg.MaxUploads, Neighbour: cfg.Neighbour}
 	ctx := context.Background()
 	all, err := store.Images().List(ctx)
 	if err != nil {

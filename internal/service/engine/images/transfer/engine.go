@@ -24,6 +24,8 @@ type Engine struct {
 	Log    *slog.Logger
 	// MaxDownloads and MaxUploads bound the layers transferred at a time by one fetch or send.
 	MaxDownloads, MaxUploads int
+	// Neighbour is the registry in this process; nil: there is none.
+	Neighbour Neighbour
 
 	blobs keyedLock // one download per blob
 }

@@ -291,12 +291,17 @@ func (f *fetch) blob(ctx context.Context, d ocispec.Descriptor, emit Emit) error
 		}
 		return emit(State(catalog.Short(d.Digest.String()), "Download complete"))
 	}
+	id := catalog.Short(d.Digest.String())
+	if linked, err := f.receive(ctx, d, labels); linked && err == nil && emit != nil {
+		return emit(State(id, "Download complete"))
+	} else if linked || err != nil {
+		return err
+	}
 	r, err := f.repo.Blob(ctx, d)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	id := catalog.Short(d.Digest.String())
 	src := io.Reader(r)
 	if emit != nil {
 		src = &meter{r: r, total: d.Size, step: max(d.Size/200, 256<<10), tell: func(done int64) error {

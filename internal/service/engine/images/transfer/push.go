@@ -212,7 +212,8 @@ func (u *upload) blob(ctx context.Context, d ocispec.Descriptor) error {
 	if src := u.sources(ctx, d.Digest); len(src) > 0 {
 		from = src[0]
 	}
-	mounted, err := u.repo.Upload(ctx, d, from, func() (io.ReadCloser, error) {
+	ticket, taken := u.offer(ctx, d)
+	spared, err := u.repo.Upload(ctx, d, registryclient.Shortcut{From: from, Ticket: ticket}, func() (io.ReadCloser, error) {
 		ra, err := u.Store.Content().ReaderAt(ctx, d)
 		if err != nil {
 			return nil, err
@@ -222,10 +223,11 @@ func (u *upload) blob(ctx context.Context, d ocispec.Descriptor) error {
 		}}
 		return readCloser{m, ra}, nil
 	})
+	handed := taken()
 	if err != nil {
 		return err
 	}
-	if mounted {
+	if spared && !handed {
 		return say(State(id, "Mounted from "+from))
 	}
 	return say(State(id, "Pushed"))
