@@ -24,7 +24,7 @@ func (s *Step) settle() {
 		}
 	}
 	for _, c := range slices.Backward(s.changes) {
-		if c.Lower != nil {
+		if c.Lower != nil || c.LowerEach != nil || c.Omit != nil {
 			s.lowers = append(s.lowers, c)
 		}
 		if c.LowerEach != nil || c.Omit != nil {
@@ -133,7 +133,7 @@ func (s *Step) Fail(r *route.Request, err error) error {
 }
 
 func (s *Step) lowerJSON(r *route.Request, v route.JSON) (route.Response, error) {
-	if len(s.lowers) == 0 && len(s.each) == 0 {
+	if len(s.lowers) == 0 {
 		return v, nil
 	}
 	body, err := jsontree.Of(v.Body)
@@ -142,19 +142,26 @@ func (s *Step) lowerJSON(r *route.Request, v route.JSON) (route.Response, error)
 	}
 	view := &View{Body: body, Typed: v.Body, Request: r}
 	for _, c := range s.lowers {
-		c.Lower(view)
-	}
-	if body.Kind() == jsontree.Array && len(s.each) > 0 {
-		s.lowerItems(r, view.Body)
+		if c.Lower != nil {
+			c.Lower(view)
+		}
+		if body.Kind() == jsontree.Array {
+			c.lowerItems(r, body)
+		}
 	}
 	v.Body = route.Encoded(view.Body.AppendTo(nil))
 	return v, nil
 }
 
-func (s *Step) lowerItems(r *route.Request, list *jsontree.Value) {
-	kept := make([]*jsontree.Value, 0, list.Len())
-	for _, item := range list.Items() {
-		if s.lowerItem(r, item, nil) {
+// lowerItems lowers a list's items and leaves out those that the version does not have.
+func (c *Change) lowerItems(r *route.Request, list *jsontree.Value) {
+	if c.LowerEach == nil && c.Omit == nil {
+		return
+	}
+	items := list.Items()
+	kept := items[:0]
+	for _, item := range items {
+		if c.lowerItem(&View{Body: item, Request: r}) {
 			kept = append(kept, item)
 		}
 	}
@@ -162,15 +169,12 @@ func (s *Step) lowerItems(r *route.Request, list *jsontree.Value) {
 }
 
 // lowerItem answers false for an item that the version does not have.
-func (s *Step) lowerItem(r *route.Request, item *jsontree.Value, typed any) bool {
-	view := &View{Body: item, Typed: typed, Request: r}
-	for _, c := range s.each {
-		if c.Omit != nil && c.Omit(view) {
-			return false
-		}
-		if c.LowerEach != nil {
-			c.LowerEach(view)
-		}
+func (c *Change) lowerItem(v *View) bool {
+	if c.Omit != nil && c.Omit(v) {
+		return false
+	}
+	if c.LowerEach != nil {
+		c.LowerEach(v)
 	}
 	return true
 }
@@ -186,8 +190,11 @@ func (s *Step) lowerLines(r *route.Request, v route.Lines) route.Response {
 			if err != nil {
 				return fmt.Errorf("encode line: %w", err)
 			}
-			if !s.lowerItem(r, body, obj) {
-				return nil
+			view := &View{Body: body, Typed: obj, Request: r}
+			for _, c := range s.each {
+				if !c.lowerItem(view) {
+					return nil
+				}
 			}
 			return emit(body)
 		})
