@@ -120,7 +120,7 @@ func (d *Driver) address(link netlink.Link, c Config) error {
 
 // removeOthers removes the IPv4 addresses that an earlier configuration left.
 func (d *Driver) removeOthers(link netlink.Link, keep netip.Prefix) error {
-	addrs, err := d.nl.AddrList(link, netlink.FAMILY_V4)
+	addrs, err := whole(func() ([]netlink.Addr, error) { return d.nl.AddrList(link, netlink.FAMILY_V4) })
 	if err != nil {
 		return fmt.Errorf("list addresses: %w", err)
 	}
@@ -141,7 +141,7 @@ func (d *Driver) Address(name string) (netip.Prefix, error) {
 	if err != nil {
 		return netip.Prefix{}, fmt.Errorf("interface %s: %w", name, err)
 	}
-	addrs, err := d.nl.AddrList(link, netlink.FAMILY_V4)
+	addrs, err := whole(func() ([]netlink.Addr, error) { return d.nl.AddrList(link, netlink.FAMILY_V4) })
 	if err != nil || len(addrs) == 0 {
 		return netip.Prefix{}, err
 	}
@@ -182,7 +182,7 @@ func (d *Driver) Delete(name string) error {
 // of its addresses, those of the named interfaces left out.
 func (d *Driver) Subnets(except map[string]bool) ([]netip.Prefix, error) {
 	skip := map[int]bool{}
-	links, err := d.nl.LinkList()
+	links, err := whole(d.nl.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}
@@ -192,7 +192,7 @@ func (d *Driver) Subnets(except map[string]bool) ([]netip.Prefix, error) {
 		}
 	}
 	var out []netip.Prefix
-	routes, err := d.nl.RouteList(nil, netlink.FAMILY_ALL)
+	routes, err := whole(func() ([]netlink.Route, error) { return d.nl.RouteList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, fmt.Errorf("list routes: %w", err)
 	}
@@ -201,7 +201,7 @@ func (d *Driver) Subnets(except map[string]bool) ([]netip.Prefix, error) {
 			out = append(out, p.Masked())
 		}
 	}
-	addrs, err := d.nl.AddrList(nil, netlink.FAMILY_ALL)
+	addrs, err := whole(func() ([]netlink.Addr, error) { return d.nl.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, fmt.Errorf("list addresses: %w", err)
 	}
@@ -254,4 +254,18 @@ func prefix(n *net.IPNet) netip.Prefix {
 		return netip.Prefix{}
 	}
 	return netip.PrefixFrom(a.Unmap(), ones)
+}
+
+// dumps is how often a list is asked for anew that changed while the kernel told it.
+const dumps = 20
+
+// whole asks the kernel for a list until nothing changed meanwhile; on a host where that never happens, the last one has
+// to do: it lacks at most what came or went within it.
+func whole[T any](list func() ([]T, error)) (out []T, err error) {
+	for range dumps {
+		if out, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return out, err
+		}
+	}
+	return out, nil
 }
