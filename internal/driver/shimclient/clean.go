@@ -20,8 +20,8 @@ import (
 )
 
 const (
-	// helloTime is how long a shim has to say Hello.
-	helloTime = 5 * time.Second
+	// helloTime is how long a shim has to say Hello; one that does not is taken as it is, or killed when it has to end.
+	helloTime = 3 * time.Second
 	// stopTime is how long a shim has to end its container and itself when it is cleaned up.
 	stopTime = 10 * time.Second
 )
@@ -44,11 +44,37 @@ func (c *Client) Adopt(ctx context.Context, l runtime.Launch) (runtime.Adopted, 
 	if p != nil { // it never started and ends by itself
 		p.release()
 	}
-	exit, err := readExit(l)
-	if err != nil {
-		return runtime.Adopted{}, fmt.Errorf("adopt run of container %s: %w", l.ID, err)
+	exit, err2 := readExit(l)
+	if err2 != nil {
+		return runtime.Adopted{}, fmt.Errorf("adopt run of container %s: %w", l.ID, err2)
+	}
+	if exit == nil && errors.Is(err, os.ErrDeadlineExceeded) {
+		p, err := c.adoptSilent(l)
+		if err == nil {
+			return runtime.Adopted{Process: p}, nil
+		}
 	}
 	return runtime.Adopted{Exit: exit}, fmt.Errorf("shim of container %s: %w", l.ID, errdefs.ErrNotFound)
+}
+
+// adoptSilent takes a shim that listens but does not answer: its container lives on whether the shim is stopped or the
+// host has no time for it. Its Hello comes when it comes.
+func (c *Client) adoptSilent(l runtime.Launch) (*process, error) {
+	conn, err := dial(l.Dir, shimproto.Preface{Purpose: shimproto.ControlConn})
+	if err != nil {
+		return nil, err
+	}
+	p, err := c.connect(l, conn, 0)
+	if err != nil {
+		return nil, err
+	}
+	c.log.Warn("shim does not answer", "container", l.ID)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.pid == 0 {
+		p.pid = readState(l.Dir).pid("init")
+	}
+	return p, nil
 }
 
 // greet makes a control connection and waits for Hello.

@@ -14,6 +14,7 @@ import (
 	"longshore/internal/core/fault"
 	"longshore/internal/core/runtime"
 	"longshore/internal/core/state"
+	"longshore/internal/service/engine/containers/launch"
 )
 
 // Buckets of the store. The trash names containers whose files are still to be removed.
@@ -120,22 +121,32 @@ func (s *Service) restartDue(ctx context.Context, h *handle, in core.RestartDue)
 func (s *Service) launch(actor context.Context, h *handle) error {
 	ctx := context.WithoutCancel(actor)
 	rec := h.record()
-	err := s.bringUp(ctx, h, rec)
+	patient, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(actor, func() { time.AfterFunc(startGrace, cancel) })()
+	err := s.bringUp(ctx, patient, h, rec)
 	if err == nil {
 		l, _ := h.process()
 		h.tasks.Go(func() { s.watch(actor, h, l) })
 		return s.apply(actor, h, core.Started{PID: l.PID(), At: s.deps.Now()})
 	}
+	if actor.Err() != nil && errors.Is(err, context.Canceled) {
+		return err // as if the daemon had been killed: the next one undoes it
+	}
 	h.room.Dismiss()
-	code := exitCodeOf(err)
+	code := launch.ExitCode(err)
 	s.log.Debug("start failed", "container", h.id, "code", code, "error", err)
 	if serr := s.apply(actor, h, core.StartFailed{Code: code, Error: err.Error(), At: s.deps.Now()}); serr != nil {
 		s.log.Error("record failed start", "container", h.id, "error", serr)
 	}
-	return startFault(err)
+	return launch.Fault(err)
 }
 
-func (s *Service) bringUp(ctx context.Context, h *handle, rec *core.Record) error {
+// startGrace is how long an OCI runtime that is at work may hold up the end of the daemon.
+const startGrace = 5 * time.Second
+
+// bringUp starts a run; the runtime's work is waited for until patient ends.
+func (s *Service) bringUp(ctx, patient context.Context, h *handle, rec *core.Record) error {
 	joins, err := s.joins(rec)
 	if err != nil {
 		return err
@@ -155,33 +166,12 @@ func (s *Service) bringUp(ctx context.Context, h *handle, rec *core.Record) erro
 	}
 	h.room.Begin(ctx, l)
 	began := time.Now()
-	if err := up.Process.Start(ctx); err != nil {
+	if err := up.Process.Start(patient); err != nil {
 		h.room.End()
 		return err
 	}
 	s.log.Debug("launch started", "container", h.id, "took", time.Since(began))
 	return nil
-}
-
-// exitCodeOf is docker's exit code of a container that did not start.
-func exitCodeOf(err error) int {
-	var se *runtime.StartError
-	if errors.As(err, &se) && se.Code != 0 {
-		return se.Code
-	}
-	return 128
-}
-
-// startFault gives a failed start docker's class: what the user can mend is invalid, the rest is internal.
-func startFault(err error) error {
-	var se *runtime.StartError
-	if errors.As(err, &se) {
-		if se.Code == 126 || se.Code == 127 {
-			return fault.Invalid("%w", err)
-		}
-		return fault.Internal("%w", err)
-	}
-	return err
 }
 
 // watch waits for the end of a run and reports it.
@@ -219,16 +209,20 @@ func (s *Service) release(ctx context.Context, h *handle) {
 	}
 }
 
-// signal sends a signal to the container's init and thaws it when it would not see the signal otherwise.
+// signal sends a signal to the container's init. A shim that does not answer a SIGKILL is killed with its container.
 func (s *Service) signal(ctx context.Context, h *handle, sig unix.Signal) error {
 	l, err := h.process()
 	if err != nil {
 		return err
 	}
-	if err := l.Signal(ctx, sig); err != nil {
-		return err
+	limit, cancel := context.WithTimeout(ctx, killPatience)
+	defer cancel()
+	err = l.Signal(limit, sig)
+	if sig == unix.SIGKILL && limit.Err() != nil && ctx.Err() == nil {
+		s.log.Warn("shim does not answer: it is killed", "container", h.id)
+		return s.launcher.Abandon(ctx, h.record())
 	}
-	return nil
+	return err
 }
 
 // event is emit for the present snapshot.

@@ -214,6 +214,18 @@ func (l *Launcher) Down(ctx context.Context, rec *core.Record) {
 	warn("unmount shared memory", l.Disk.UnmountShm(rec.ID))
 }
 
+// Abandon kills a run whose shim does not do it.
+func (l *Launcher) Abandon(ctx context.Context, rec *core.Record) error {
+	if rec.Run == nil {
+		return nil
+	}
+	launch, err := l.launch(rec, rec.Run)
+	if err != nil {
+		return err
+	}
+	return l.Runtime.Cleanup(ctx, launch)
+}
+
 // Orphan is a record for taking down what was left of a container that has none: it would have run by the default
 // runtime in the default group.
 func (l *Launcher) Orphan(id string) *core.Record {
