@@ -40,6 +40,7 @@ const politely = `trap 'echo bye; exit 7' TERM; echo up; while :; do sleep 0.02;
 // TestEndsWhileDead: containers that end while no daemon is there keep code, time and log, and the restart policies
 // apply at the next start.
 func TestEndsWhileDead(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 	run := func(name string, args ...string) int {
@@ -98,6 +99,7 @@ func TestEndsWhileDead(t *testing.T) {
 
 // TestRestartPoliciesAtStart: what ran when everything ended, machine and all, runs again as its policy says.
 func TestRestartPoliciesAtStart(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 	for name, policy := range map[string]string{"always": "always", "unless": "unless-stopped", "failure": "on-failure", "none": "no", "stopped": "always", "kept": "unless-stopped"} {
@@ -128,6 +130,7 @@ func TestRestartPoliciesAtStart(t *testing.T) {
 // TestLogsWithoutDaemon: while the daemon dies and comes back, over and over, nothing of the output is lost or doubled,
 // for any driver, and a rotated log goes on.
 func TestLogsWithoutDaemon(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 	const script = "i=0; while [ $i -lt 30000 ]; do echo tick $i; i=$((i+1)); done; sleep 100000"
@@ -153,6 +156,7 @@ func TestLogsWithoutDaemon(t *testing.T) {
 
 // TestExecs: an exec goes on without the daemon; an adopted container takes new ones; its health check goes on.
 func TestExecs(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 	d.OK("run", "-d", "--name", "box", "--health-cmd", "test -e /healthy", "--health-interval", "200ms", "busybox", "sleep", "100000")
@@ -180,6 +184,7 @@ func TestExecs(t *testing.T) {
 // TestNetworkWithoutDaemon: ports of every kind and names answer without a daemon, and after its return the ports are
 // still taken, then freed.
 func TestNetworkWithoutDaemon(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 	w := newWitnesses(t, d)
@@ -207,6 +212,7 @@ func TestNetworkWithoutDaemon(t *testing.T) {
 
 // TestResolverKilled: names come back within seconds while the daemon lives, and with the next start otherwise.
 func TestResolverKilled(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 	w := newWitnesses(t, d)

@@ -71,6 +71,7 @@ func inBackground(t *testing.T, d *harness.Daemon, args ...string) {
 
 // TestHungShim: a shim that does not answer holds up requests to its container only, and the start of a daemon a little.
 func TestHungShim(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 	d.OK("run", "-d", "--name", "other", "busybox", "sleep", "100000")
@@ -84,22 +85,27 @@ func TestHungShim(t *testing.T) {
 	}
 	stopped(syscall.SIGSTOP)
 	inBackground(t, d, "exec", id, "true")
-	inBackground(t, d, "stop", "-t", "1", id)
+	inBackground(t, d, "stop", "-t", "100", id)
 	inBackground(t, d, "attach", id)
-	inBackground(t, d, "rm", "-f", id)
 	everybodyElse(t, d, id)
 	d.Kill()
 	d.Up()
 	everybodyElse(t, d, id)
+	if s := prompt(t, d, "inspect", "-f", "{{.State.Status}}", id); s != "running" {
+		t.Errorf("a container whose shim hangs is %s", s)
+	}
 	stopped(syscall.SIGCONT)
-	harness.Eventually(t, 20*time.Second, "the container can be removed", func() bool {
-		return d.Docker("rm", "-f", id).Code == 0 || d.Docker("inspect", id).Code != 0
-	})
+	if out := d.OK("exec", id, "echo", "back"); out != "back" {
+		t.Errorf("exec after the shim has come back: %q", out)
+	}
+	stopped(syscall.SIGSTOP)
+	d.OK("rm", "-f", id)
 	d.CheckLeaks()
 }
 
 // TestFrozenContainer: processes that do not move hold up nobody.
 func TestFrozenContainer(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 	d.OK("run", "-d", "--name", "other", "busybox", "sleep", "100000")
@@ -122,6 +128,7 @@ func TestFrozenContainer(t *testing.T) {
 
 // TestStuckRuntime: an OCI runtime that does not come back holds up its own container only.
 func TestStuckRuntime(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	script := filepath.Join(dir, "stuck")
 	gate := filepath.Join(dir, "gate")
@@ -141,7 +148,7 @@ func TestStuckRuntime(t *testing.T) {
 	everybodyElse(t, d, id)
 	inBackground(t, d, "rm", "-f", id)
 	everybodyElse(t, d, id)
-	d.Kill()
+	d.Stop() // nor does it hold up the end of the daemon
 	d.Up()
 	everybodyElse(t, d, id)
 	if err := os.Remove(gate); err != nil {

@@ -14,6 +14,7 @@ import (
 // TestShimKilled: the container is reported dead with a reason, its processes and everything else it had are gone, its
 // clients are told, and its name, ports and policy work on.
 func TestShimKilled(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 	for _, runtime := range []string{"crun", "runc"} {
@@ -64,6 +65,7 @@ func shimKilled(t *testing.T, d *harness.Daemon, runtime string) {
 
 // TestShimKilledPolicy: a lost shim is a failure, after which the restart policy applies.
 func TestShimKilledPolicy(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 	for policy, want := range map[string]string{"no": "exited", "always": "running", "on-failure:2": "running", "unless-stopped": "running"} {
@@ -85,6 +87,7 @@ func TestShimKilledPolicy(t *testing.T) {
 
 // TestShimAndDaemonKilled: both, in any order, at about the same time.
 func TestShimAndDaemonKilled(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 	for i, order := range [][]string{{"shim", "daemon"}, {"daemon", "shim"}} {
