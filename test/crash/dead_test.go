@@ -24,6 +24,13 @@ func atPID(t *testing.T, d *harness.Daemon, id string) int {
 	return pid
 }
 
+// gone tells whether a process has ended, be it that nobody has reaped it yet.
+func gone(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, rest, _ := strings.Cut(string(b), ") ")
+	return err != nil || strings.HasPrefix(rest, "Z") || strings.HasPrefix(rest, "X")
+}
+
 // end asks a process to end and waits until it is gone.
 func end(t *testing.T, pid int, sig syscall.Signal) {
 	t.Helper()
@@ -31,7 +38,7 @@ func end(t *testing.T, pid int, sig syscall.Signal) {
 		t.Fatalf("signal %d: %v", pid, err)
 	}
 	harness.Eventually(t, 10*time.Second, fmt.Sprintf("process %d ends", pid), func() bool {
-		return syscall.Kill(pid, 0) == syscall.ESRCH
+		return gone(pid)
 	})
 }
 

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -48,7 +47,7 @@ func shimKilled(t *testing.T, d *harness.Daemon, runtime string) {
 			t.Fatal("a client still waits for the dead container")
 		}
 	}
-	harness.Eventually(t, 10*time.Second, "its process is gone", func() bool { return syscall.Kill(pid, 0) == syscall.ESRCH })
+	harness.Eventually(t, 10*time.Second, "its process is gone", func() bool { return gone(pid) })
 	if out := d.OK("logs", id); out != "said" {
 		t.Errorf("its log is %q", out)
 	}
@@ -109,7 +108,7 @@ func TestShimAndDaemonKilled(t *testing.T) {
 			harness.Eventually(t, 10*time.Second, "it is reported dead", func() bool {
 				return d.OK("inspect", "-f", `{{.State.Status}} {{ne .State.Error ""}}`, id) == "exited true"
 			})
-			harness.Eventually(t, 10*time.Second, "its process is gone", func() bool { return syscall.Kill(pid, 0) == syscall.ESRCH })
+			harness.Eventually(t, 10*time.Second, "its process is gone", func() bool { return gone(pid) })
 			d.CheckLeaks()
 		}
 	}
