@@ -28,9 +28,15 @@ func start(t *testing.T, args ...string) *harness.Daemon {
 	return d
 }
 
+const all = `["read", "create", "update", "delete"]`
+
+// public lets everybody read public/**, and alice write it. With such a policy GET /v2/ asks nobody for a password, and
+// docker login takes any, as with zot.
+const public = `, "public/**": {"anonymousPolicy": ["read"], "defaultPolicy": ["read"], "policies": [{"users": ["alice"], "actions": ` + all + `}]}`
+
 // startSecured runs a configured registry below root. alice may do everything to team/**, bob may read it, and nobody else
-// may do anything; everybody may read public/**, and alice may write it.
-func startSecured(t *testing.T, root string) *harness.Daemon {
+// may do anything there. more are further policies.
+func startSecured(t *testing.T, root, more string) *harness.Daemon {
 	t.Helper()
 	dir := t.TempDir()
 	var lines strings.Builder
@@ -42,7 +48,6 @@ func startSecured(t *testing.T, root string) *harness.Daemon {
 		fmt.Fprintf(&lines, "%s:%s\n", user, hash)
 	}
 	write(t, filepath.Join(dir, "htpasswd"), lines.String())
-	all := `["read", "create", "update", "delete"]`
 	config := filepath.Join(dir, "config.json")
 	d := harness.New(t, "--registry-config", config)
 	if root == "" {
@@ -51,10 +56,9 @@ func startSecured(t *testing.T, root string) *harness.Daemon {
 	write(t, config, fmt.Sprintf(`{
 		"storage": {"rootDirectory": %q}, "http": {"address": "127.0.0.1", "port": "5000",
 		"auth": {"htpasswd": {"path": %q}, "failDelay": 0}, "accessControl": {"repositories": {
-			"team/**": {"policies": [{"users": ["alice"], "actions": %s}, {"users": ["bob"], "actions": ["read"]}]},
-			"public/**": {"anonymousPolicy": ["read"], "defaultPolicy": ["read"], "policies": [{"users": ["alice"], "actions": %s}]}
+			"team/**": {"policies": [{"users": ["alice"], "actions": %s}, {"users": ["bob"], "actions": ["read"]}]}%s
 		}}}, "log": {"level": "debug", "output": %q}}`,
-		root, filepath.Join(dir, "htpasswd"), all, all, filepath.Join(d.Dir, "registry.log")))
+		root, filepath.Join(dir, "htpasswd"), all, more, filepath.Join(d.Dir, "registry.log")))
 	d.Command = "serve"
 	d.Up()
 	d.Busybox()
@@ -179,7 +183,7 @@ func TestPushAndPullMoveNoBytes(t *testing.T) {
 
 // TestAccessControlHolds: what is not allowed over HTTP is not given as a file.
 func TestAccessControlHolds(t *testing.T) {
-	d := startSecured(t, "")
+	d := startSecured(t, "", public)
 	root := filepath.Join(d.Dir, "registry")
 	name := host + "/team/app:v1"
 	d.OK("tag", "busybox", name)
@@ -203,7 +207,7 @@ func TestAccessControlHolds(t *testing.T) {
 
 	forget(d, there, name, host+"/elsewhere:v1", "busybox")
 	d.OK("logout", host)
-	d.Fails("", "pull", name)
+	d.Fails("no basic auth credentials", "pull", name)
 	if held := ofEngine(d); len(held) != 0 {
 		t.Errorf("the engine holds %v of what it may not pull", held)
 	}
@@ -218,7 +222,7 @@ func TestAccessControlHolds(t *testing.T) {
 	d.OK("logout", host)
 	d.OK("pull", host+"/public/app:v1")
 	sameFiles(t, there, ofEngine(d))
-	d.Fails("", "pull", name)
+	d.Fails("no basic auth credentials", "pull", name)
 }
 
 // TestAnotherFileSystem: where no link can be made the bytes are copied.
@@ -228,7 +232,7 @@ func TestAnotherFileSystem(t *testing.T) {
 		t.Skip("no second file system: " + err.Error())
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(shm) })
-	d := startSecured(t, shm)
+	d := startSecured(t, shm, "")
 	login(d, "alice")
 	name := host + "/team/app:v1"
 	d.OK("tag", "busybox", name)

@@ -129,7 +129,8 @@ func pullError(ref reference.Named, err error) error {
 			err = f.error
 		}
 		if errdefs.IsUnknown(err) || errdefs.IsUnauthorized(err) {
-			return fault.Internal("%w", err)
+			// Without the cause: its class would make it a 401, on which the docker CLI asks for a password.
+			return fault.Internal("%s", err)
 		}
 		return err
 	}
