@@ -16,6 +16,7 @@ import (
 
 // TestBoundaries looks at the bytes on the wire just below each version that changed them, and at it.
 func TestBoundaries(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 	d.OK("run", "-d", "--name", "web", "-p", "127.0.0.1:8123:80", "busybox", "sh", "-c", "echo out; echo err >&2; exec sleep 1000")
@@ -229,9 +230,11 @@ func insertion(t *testing.T, d *harness.Daemon) {
 	}
 }
 
+func stamp(t time.Time) string { return fmt.Sprintf("%d.%09d", t.Unix(), t.Nanosecond()) }
+
 // past asks for the events until now.
 func past(c client, since time.Time, filters string) []map[string]any {
-	q := url.Values{"since": {fmt.Sprint(since.Unix())}, "until": {fmt.Sprint(time.Now().Unix() + 1)}}
+	q := url.Values{"since": {stamp(since)}, "until": {stamp(time.Now())}}
 	if filters != "" {
 		q.Set("filters", filters)
 	}
@@ -274,7 +277,7 @@ func eventShapes(t *testing.T, d *harness.Daemon) {
 	// Forms of the stream are not negotiated before 1.52.
 	seq := "Accept: application/json-seq"
 	for version, want := range map[string]bool{"1.51": false, "1.52": true} {
-		a := v(t, d, version).do("GET", fmt.Sprintf("/events?since=%d&until=%d", begin.Unix(), time.Now().Unix()+1), "", seq)
+		a := v(t, d, version).do("GET", "/events?since="+stamp(begin)+"&until="+stamp(time.Now()), "", seq)
 		if strings.HasPrefix(a.body, "\x1e") != want {
 			t.Errorf("%s: %.40q", version, a.body)
 		}
@@ -351,9 +354,9 @@ func stateStatuses(t *testing.T, d *harness.Daemon) {
 			t.Errorf("%s: %d %v %q", version, a.status, a.header, a.body)
 		}
 	}
+	v(t, d, "").want(200, "POST", "/images/create?fromSrc=-&repo=nocommand", layer(t), "Content-Type: application/x-tar")
 	for version, status := range map[string]int{"1.23": 500, "1.24": 400} {
-		v(t, d, version).want(201, "POST", "/commit?container=idle&repo=nocmd", "")
-		a := v(t, d, version).do("POST", "/containers/create", `{"Image":"imported1.1"}`)
+		a := v(t, d, version).do("POST", "/containers/create", `{"Image":"nocommand"}`)
 		if a.status != status {
 			t.Errorf("no command at %s: %d %s", version, a.status, a.body)
 		}

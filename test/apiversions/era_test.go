@@ -14,6 +14,7 @@ import (
 // TestEras drives the daemon as a client of each era did: run, attach, logs, wait, commit, rm, rmi, with the requests
 // that the era's document shows.
 func TestEras(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 	for _, v := range []string{"1.0", "1.1", "1.2", "1.3", "1.4", "1.5", "1.6", "1.7", "1.8", "1.10", "1.12", "1.14", "1.15", "1.18", "1.20", "1.21", "1.24", "1.41"} {

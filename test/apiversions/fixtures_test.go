@@ -22,6 +22,7 @@ func TestFixtures(t *testing.T) {
 	if !*updateFixtures {
 		t.Skip("writes files: ask with -update-fixtures")
 	}
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 	c := client{t: t, d: d}

@@ -122,6 +122,7 @@ func slip(version, complaint string) bool {
 
 // TestSchemas validates what the daemon answers against the published documents.
 func TestSchemas(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 	d.OK("network", "create", "--subnet", "10.98.0.0/24", "front")

@@ -18,6 +18,7 @@ var remote = []string{"/volumes/{name}", "/images/search", "/distribution/{name}
 
 // TestFirstAndLastVersion asks for every endpoint at its first and at its last version.
 func TestFirstAndLastVersion(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t, "--debug")
 	d.Busybox()
 	d.OK("run", "-d", "--name", "web", "-v", "vol:/vol", "busybox", "sleep", "1000")
