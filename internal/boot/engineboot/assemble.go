@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"sync/atomic"
 
+	containerdlog "github.com/containerd/log"
+
 	"longshore/internal/boot/engineconfig"
 	"longshore/internal/core/host"
 	"longshore/internal/driver/bolt"
@@ -93,6 +95,10 @@ func (e *engine) lookAtHost(ctx context.Context, _ *closers) (err error) {
 }
 
 func (e *engine) openStores(ctx context.Context, down *closers) (err error) {
+	// containerd's packages log by themselves; what they return as errors is logged by us.
+	if err := containerdlog.SetLevel("error"); err != nil {
+		return err
+	}
 	if e.state, err = bolt.Open(filepath.Join(e.cfg.DataRoot, "state.db")); err != nil {
 		return err
 	}
