@@ -2,7 +2,11 @@ package ctdstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/snapshots"
@@ -98,6 +102,10 @@ func (s *Store) sweep(ctx context.Context) error {
 			return fmt.Errorf("abort stale ingest %s: %w", st.Ref, err)
 		}
 	}
+	// A half-written blob that the database does not name would be gone on with by the next writer that gets its name.
+	if err := empty(filepath.Join(s.root, "content", "ingest")); err != nil {
+		return fmt.Errorf("remove half-written blobs: %w", err)
+	}
 	if c, ok := s.backend.(snapshots.Cleaner); ok {
 		if err := c.Cleanup(inNamespace(ctx)); err != nil && !errdefs.IsNotFound(err) { // a new store has nothing at all
 			s.log.Warn("snapshot directories not cleaned", "error", err)
@@ -107,4 +115,16 @@ func (s *Store) sweep(ctx context.Context) error {
 		s.log.Info("swept what a dead engine left", "leases", len(stale), "ingests", len(ingests))
 	}
 	return nil
+}
+
+// empty removes everything in a directory.
+func empty(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+	}
+	return err
 }

@@ -523,3 +523,23 @@ func survived(t *testing.T, root string) {
 		t.Errorf("%d blobs for %d images", len(blobs), len(list))
 	}
 }
+
+// A writer that died before the database knew of it leaves data that the next writer of its name would append to.
+func TestNamelessIngestsAreSwept(t *testing.T) {
+	root := t.TempDir()
+	s := open(t, root)
+	left := filepath.Join(root, "content", "ingest", "0123")
+	if err := os.MkdirAll(left, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(left, "data"), []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	open(t, root)
+	if _, err := os.Stat(left); !os.IsNotExist(err) {
+		t.Errorf("%s is still there: %v", left, err)
+	}
+}
