@@ -72,6 +72,7 @@ func TestCrash(t *testing.T) {
 		}
 	}
 	w.neverStopped()
+	l.nothingIsHeld()
 }
 
 func over(stop chan struct{}) bool {

@@ -304,6 +304,24 @@ func (l *ledger) compareThings(round int) {
 	clear(l.things)
 }
 
+// nothingIsHeld: without containers nothing keeps volumes, networks and images from being removed.
+func (l *ledger) nothingIsHeld() {
+	l.t.Helper()
+	l.d.CheckLeaks()
+	for _, name := range strings.Fields(l.d.OK("volume", "ls", "-q")) {
+		l.d.OK("volume", "rm", name)
+	}
+	for _, name := range strings.Fields(l.d.OK("network", "ls", "-q", "--filter", "type=custom")) {
+		l.d.OK("network", "rm", name)
+	}
+	for _, name := range strings.Fields(l.d.OK("images", "-q")) {
+		l.d.OK("rmi", name)
+	}
+	if out := l.d.OK("images", "-aq"); out != "" {
+		l.t.Errorf("images that cannot be removed: %s", out)
+	}
+}
+
 // layer is a root file system with busybox and the file /name.
 func layer(name string) string {
 	busybox, err := os.ReadFile("/bin/busybox")
