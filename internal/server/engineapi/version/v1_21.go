@@ -26,7 +26,7 @@ func createBelow21(r *Request) error {
 		return err
 	}
 	hc := body.Member("HostConfig")
-	hc.Delete("DnsOptions", "KernelMemory", "OomScoreAdj", "MemoryReservation")
+	hc.Delete("DnsOptions", "KernelMemory", "OomScoreAdj", "MemoryReservation", "VolumeDriver")
 	body.Delete("StopSignal")
 	if d := body.Member("VolumeDriver"); d != nil {
 		body.Delete("VolumeDriver")
