@@ -71,3 +71,13 @@ if [ "$what" = bench ] && ! command -v dockerd >/dev/null; then
     DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends docker.io docker-registry >/dev/null
     [ -z "$cli" ] || echo "setup: the docker CLI stays $cli"
 fi
+
+# The S3 server of the tests, built from source into the tree's own cache.
+if [ "$what" = test ] && ! command -v versitygw >/dev/null; then
+    repo=$(cd "$(dirname "$0")/.." && pwd)
+    if [ ! -x "$repo/.cache/bin/versitygw" ]; then
+        echo "setup: building versitygw, the S3 server of the tests"
+        (cd / && CGO_ENABLED=0 GOBIN="$repo/.cache/bin" go install github.com/versity/versitygw/cmd/versitygw@v1.8.0) ||
+            echo "setup: versitygw is not to be had: the tests with S3 are skipped" >&2
+    fi
+fi
