@@ -34,10 +34,15 @@ var ErrSyntax = errors.New("invalid JSON")
 // Value is one JSON value. All methods work on a nil *Value, which stands for a missing one: reads answer zero values
 // and writes do nothing. A Value is not safe for concurrent use.
 type Value struct {
-	raw   []byte // the source text while it has not been opened
-	kind  Kind
-	open  bool // members or items hold the content
-	keys  []string
+	raw  []byte // the source text while it has not been opened
+	kind Kind
+	open bool // the members hold the content
+	*members
+}
+
+// members are the content of an opened object or array.
+type members struct {
+	keys  []string // of an object
 	items []*Value
 }
 
@@ -51,8 +56,21 @@ func Parse(doc []byte) (*Value, error) {
 
 // Of encodes v and opens the result. A value that cannot be encoded is an error.
 func Of(v any) (*Value, error) {
-	if t, ok := v.(*Value); ok {
+	switch t := v.(type) {
+	case *Value:
 		return t, nil
+	case nil:
+		return &Value{raw: []byte("null"), kind: Null}, nil
+	case string:
+		return &Value{raw: appendQuoted(make([]byte, 0, len(t)+2), t), kind: String}, nil
+	case bool:
+		return &Value{raw: strconv.AppendBool(nil, t), kind: Bool}, nil
+	case int:
+		return &Value{raw: strconv.AppendInt(nil, int64(t), 10), kind: Number}, nil
+	case int64:
+		return &Value{raw: strconv.AppendInt(nil, t, 10), kind: Number}, nil
+	case struct{}:
+		return &Value{raw: []byte("{}"), kind: Object}, nil
 	}
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -116,7 +134,8 @@ func (v *Value) Len() int {
 	return len(v.items)
 }
 
-// Member finds a member of an object: by exact name or, as encoding/json does, in any letter case. nil if missing.
+// Member finds a member of an object: by exact name or, as encoding/json does, in any case of ASCII letters. nil if
+// missing; the empty name is never found.
 func (v *Value) Member(name string) *Value {
 	if i := v.index(name); i >= 0 {
 		return v.items[i]
@@ -136,7 +155,7 @@ func (v *Value) At(path ...string) *Value {
 func (v *Value) Has(name string) bool { return v.index(name) >= 0 }
 
 func (v *Value) index(name string) int {
-	if v.Kind() != Object {
+	if v.Kind() != Object || name == "" {
 		return -1
 	}
 	v.unfold()
@@ -146,7 +165,7 @@ func (v *Value) index(name string) int {
 		}
 	}
 	for i := len(v.keys) - 1; i >= 0; i-- {
-		if strings.EqualFold(v.keys[i], name) {
+		if k := v.keys[i]; len(k) == len(name) && (k[0]^name[0])&^0x20 == 0 && strings.EqualFold(k, name) {
 			return i
 		}
 	}
@@ -245,7 +264,7 @@ func (v *Value) Ensure(name string) *Value {
 // SetItems makes the value an array.
 func (v *Value) SetItems(items []*Value) {
 	if v != nil {
-		*v = Value{kind: Array, open: true, items: items}
+		*v = Value{kind: Array, open: true, members: &members{items: items}}
 	}
 }
 
@@ -288,6 +307,14 @@ func (v *Value) Strings() []string {
 		out = append(out, it.String())
 	}
 	return out
+}
+
+// Size is the length of the text of a value that has not been looked into yet; 0 afterwards.
+func (v *Value) Size() int {
+	if v == nil {
+		return 0
+	}
+	return len(v.raw)
 }
 
 // Decode decodes the value into a Go value.

@@ -3,6 +3,8 @@ package jsontree
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
+	"unsafe"
 )
 
 // unfold opens an object or array one level deep. The text is valid JSON: Parse checked it.
@@ -11,7 +13,8 @@ func (v *Value) unfold() {
 		return
 	}
 	b := v.raw
-	v.open, v.raw = true, nil
+	v.open, v.raw, v.members = true, nil, &members{}
+	var slab []Value // items are allocated by the handful
 	i := skipSpace(b, 1)
 	for b[i] != '}' && b[i] != ']' {
 		if v.kind == Object {
@@ -20,11 +23,24 @@ func (v *Value) unfold() {
 			i = skipSpace(b, skipSpace(b, end)+1) // over the colon
 		}
 		end := skipValue(b, i)
-		v.items = append(v.items, &Value{raw: b[i:end:end], kind: kindOf(b[i])})
+		if len(slab) == cap(slab) {
+			slab = make([]Value, 0, min(4+2*len(v.items), 32))
+			v.grow(cap(slab))
+		}
+		slab = append(slab, Value{raw: b[i:end:end], kind: kindOf(b[i])})
+		v.items = append(v.items, &slab[len(slab)-1])
 		i = skipSpace(b, end)
 		if b[i] == ',' {
 			i = skipSpace(b, i+1)
 		}
+	}
+}
+
+// grow makes room for n more items.
+func (v *Value) grow(n int) {
+	v.items = slices.Grow(v.items, n)
+	if v.kind == Object {
+		v.keys = slices.Grow(v.keys, n)
 	}
 }
 
@@ -86,11 +102,19 @@ func skipNested(b []byte, i int) int {
 func unquote(b []byte) string {
 	inner := b[1 : len(b)-1]
 	if bytes.IndexByte(inner, '\\') < 0 && valid(inner) {
-		return string(inner)
+		return view(inner)
 	}
 	var s string
 	_ = json.Unmarshal(b, &s) // valid by construction
 	return s
+}
+
+// view is a string over the bytes: a Value never changes its text, and nobody else has it.
+func view(b []byte) string {
+	if len(b) == 0 {
+		return ""
+	}
+	return unsafe.String(&b[0], len(b))
 }
 
 // valid: plain ASCII needs no replacement of broken UTF-8.

@@ -140,6 +140,7 @@ func (s *Step) lowerJSON(r *route.Request, v route.JSON) (route.Response, error)
 	if err != nil {
 		return nil, fmt.Errorf("encode answer: %w", err)
 	}
+	room := body.Size() + 1024 // for what lowering adds
 	view := &View{Body: body, Typed: v.Body, Request: r}
 	for _, c := range s.lowers {
 		if c.Lower != nil {
@@ -149,7 +150,7 @@ func (s *Step) lowerJSON(r *route.Request, v route.JSON) (route.Response, error)
 			c.lowerItems(r, body)
 		}
 	}
-	v.Body = route.Encoded(view.Body.AppendTo(nil))
+	v.Body = route.Encoded(view.Body.AppendTo(make([]byte, 0, room)))
 	return v, nil
 }
 
