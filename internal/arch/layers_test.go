@@ -52,7 +52,7 @@ func sources(t *testing.T) []source {
 			if err != nil {
 				return err
 			}
-			if d.IsDir() && (d.Name() == "testdata" || d.Name() == "deps_tmp") {
+			if d.IsDir() && (d.Name() == "testdata") {
 				return fs.SkipDir
 			}
 			if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
