@@ -1,5 +1,5 @@
-// Command bench measures the engine beside dockerd (where it is installed) and bare OCI runtimes, in one run, and prints
-// a table of medians and ratios. Nothing here fails on a slow machine: figures are read, not asserted.
+// Command bench measures the engine beside dockerd (where it is installed) and bare OCI runtimes, and the registry beside
+// Debian's docker-registry and the zot that $ZOT names, in one run, and prints tables of medians and ratios. Nothing here fails on a slow machine: figures are read, not asserted.
 //
 //	go run ./test/bench [-n 31] [-only run,exec,…]
 package main
@@ -28,16 +28,25 @@ func main() {
 }
 
 func measure(n int, only string) error {
+	wanted := func(name string) bool { return only == "" || slices.Contains(strings.Split(only, ","), name) }
+	if err := measureEngines(n, wanted); err != nil {
+		return err
+	}
+	return measureRegistries(wanted)
+}
+
+func measureEngines(n int, wanted func(string) bool) error {
+	list := slices.DeleteFunc(rows(), func(r row) bool { return !wanted(r.name) })
+	if len(list) == 0 {
+		return nil
+	}
 	b, err := newBench(n)
 	if err != nil {
 		return err
 	}
 	defer b.close()
 	fmt.Printf("%s\n\n| work | Longshore | dockerd | bare runc | ratio | target |\n|---|---|---|---|---|---|\n", b.machine())
-	for _, row := range rows() {
-		if only != "" && !slices.Contains(strings.Split(only, ","), row.name) {
-			continue
-		}
+	for _, row := range list {
 		if err := row.do(b); err != nil {
 			return fmt.Errorf("%s: %w", row.name, err)
 		}
