@@ -2,6 +2,7 @@ package rootlock
 
 import (
 	"bufio"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -60,18 +61,24 @@ func TestAfterKill(t *testing.T) {
 	dir, path := t.TempDir(), filepath.Join(t.TempDir(), "x.pid")
 	if dir := os.Getenv("ROOTLOCK_TEST_DIR"); dir != "" {
 		l, err := Acquire(dir)
-		if err == nil {
-			_, err = l.WritePidfile(os.Getenv("ROOTLOCK_TEST_PID"))
-		}
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer l.Release()
+		if _, err = l.WritePidfile(os.Getenv("ROOTLOCK_TEST_PID")); err != nil {
+			t.Fatal(err)
+		}
 		os.Stdout.WriteString("locked\n")
-		select {}
+		_, _ = io.Copy(io.Discard, os.Stdin) // until it is killed
+		return
 	}
 	for range 5 {
 		c := exec.Command(os.Args[0], "-test.run=TestAfterKill$")
 		c.Env = append(os.Environ(), "ROOTLOCK_TEST_DIR="+dir, "ROOTLOCK_TEST_PID="+path)
+		in, err := c.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
 		out, err := c.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)
@@ -95,6 +102,7 @@ func TestAfterKill(t *testing.T) {
 		if _, err := l.WritePidfile(path); err != nil {
 			t.Fatal(err)
 		}
+		_ = in.Close()
 		_ = c.Wait()
 		if err := l.Release(); err != nil {
 			t.Fatal(err)
