@@ -75,6 +75,8 @@ func (s *Store) settle(ctx context.Context) bool {
 
 // GarbageCollect removes what no image, lease or root label reaches, now.
 func (s *Store) GarbageCollect(ctx context.Context) error {
+	s.collecting.Lock()
+	defer s.collecting.Unlock()
 	if _, err := s.db.GarbageCollect(inNamespace(ctx)); err != nil {
 		return fmt.Errorf("collect garbage: %w", err)
 	}

@@ -45,6 +45,8 @@ const (
 
 // Store is the engine's content, snapshots and names. It is safe for concurrent use.
 type Store struct {
+	collecting sync.RWMutex // held for writing by a collection, for reading by Update
+
 	root    string // the data root
 	log     *slog.Logger
 	bolt    *bolt.DB
@@ -148,6 +150,10 @@ func (s *Store) Watch(changed func(ctx context.Context, name string)) { s.images
 // Update runs fn in one durable transaction: all changes that fn makes with its context, or none. The Watch function is
 // not called for them. fn must not wait for anything.
 func (s *Store) Update(ctx context.Context, fn func(ctx context.Context) error) error {
+	// What fn calls takes containerd's locks inside the transaction, others take them before theirs. Both only read-lock,
+	// which is no trouble until a collection waits to write-lock between them: none may begin meanwhile.
+	s.collecting.RLock()
+	defer s.collecting.RUnlock()
 	return s.db.Update(func(tx *bolt.Tx) error { return fn(boltutil.WithTransaction(inNamespace(ctx), tx)) })
 }
 
