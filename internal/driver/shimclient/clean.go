@@ -248,7 +248,17 @@ func dropState(ctx context.Context, r launchRecord, ended bool) error {
 }
 
 // removeRunDir removes our files and the directory. It never goes into sub directories: one may be a mount of the engine.
+// A shim that has recorded the exit may still put a file of an exec away, so a directory that fills again is emptied again.
 func removeRunDir(dir string) error {
+	var err error
+	poll(context.Background(), func() bool {
+		err = emptyAndRemove(dir)
+		return !errors.Is(err, unix.ENOTEMPTY)
+	})
+	return err
+}
+
+func emptyAndRemove(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
