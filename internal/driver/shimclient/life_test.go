@@ -67,7 +67,8 @@ func TestExec(t *testing.T) {
 			t.Errorf("signal after the end: %v", err)
 		}
 
-		e = r.execLaunch("sh", "-c", "stty size; read x; stty size")
+		// crun sets the size of an exec's terminal after it has let the program go: hence the loop.
+		e = r.execLaunch("sh", "-c", "until stty size 2>/dev/null; do sleep 0.01; done; read x; stty size")
 		e.Terminal, e.Stdin, e.ConsoleHeight, e.ConsoleWidth = true, true, 33, 44
 		x, err = p.Exec(testContext(t), e)
 		r.check(err)
