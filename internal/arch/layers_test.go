@@ -25,6 +25,7 @@ var modules = map[string][]string{
 		"github.com/containerd/errdefs", "github.com/distribution/reference", "github.com/docker/go-units", "github.com/moby/moby/api", "github.com/moby/docker-image-spec",
 		"github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec", "github.com/opencontainers/runtime-spec",
 		"github.com/moby/sys/signal", "golang.org/x/sys",
+		"github.com/moby/buildkit/client", "github.com/tonistiigi/fsutil", // core/build: the builder's contract
 	},
 	"driver":  nil, // drivers are where third-party code belongs: any module of docs/dependencies.md
 	"service": nil, // filled below
