@@ -77,13 +77,6 @@ func (s stream) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// WriteTo hides the connection's own, which would bypass Read.
-func (s stream) WriteTo(w io.Writer) (int64, error) {
-	return io.CopyBuffer(w, readOnly{s}, make([]byte, 256<<10))
-}
-
-type readOnly struct{ io.Reader }
-
 func streamFlags(o runtime.AttachOptions) (f byte) {
 	if o.Stdin {
 		f |= shimproto.WantStdin

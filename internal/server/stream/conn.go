@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"net"
+	"syscall"
 )
 
 // Conn is a hijacked connection: reads what the server had buffered first.
@@ -32,4 +33,12 @@ func (c *Conn) CloseWrite() error {
 		return hc.CloseWrite()
 	}
 	return errors.ErrUnsupported
+}
+
+// SyscallConn gives the socket to whoever writes through the kernel; what encrypts has none.
+func (c *Conn) SyscallConn() (syscall.RawConn, error) {
+	if sc, ok := c.Conn.(syscall.Conn); ok {
+		return sc.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
 }

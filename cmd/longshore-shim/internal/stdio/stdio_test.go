@@ -180,3 +180,60 @@ func TestPump(t *testing.T) {
 		t.Errorf("%q %q", got, log.String())
 	}
 }
+
+// TestPumpMuch: whatever the sizes of the pieces and the speed of the log, log and clients get everything in order.
+func TestPumpMuch(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	o := NewOutlet(false, func() bool { return true }, func() {})
+	ours, theirs := pair(t)
+	add(t, o, ours)
+	var want, logged bytes.Buffer
+	for i := range 400 { // phases of large and small pieces
+		n := 10
+		if i/50%2 == 0 {
+			n = chunkSize
+		}
+		want.Write(bytes.Repeat([]byte{byte(i)}, n))
+	}
+	go func() {
+		defer w.Close()
+		text := want.Bytes()
+		for i := 0; len(text) > 0; i++ {
+			n := min(10, len(text))
+			if i/50%2 == 0 {
+				n = min(chunkSize, len(text))
+			}
+			if _, err := w.Write(text[:n]); err != nil {
+				return
+			}
+			text = text[n:]
+		}
+	}()
+	got := make(chan []byte)
+	go func() {
+		b, _ := io.ReadAll(theirs)
+		got <- b
+	}()
+	var last int64
+	Pump(r, Stdout, func(p []byte, now int64) {
+		if now < last {
+			t.Error("the log goes back in time")
+		}
+		last = now
+		if len(p) == chunkSize && logged.Len()%(5*chunkSize) < chunkSize {
+			time.Sleep(time.Millisecond) // a log that is slow at times
+		}
+		logged.Write(p)
+	}, o)
+	o.Close()
+	if !bytes.Equal(logged.Bytes(), want.Bytes()) {
+		t.Errorf("logged %d bytes of %d, or others", logged.Len(), want.Len())
+	}
+	if b := <-got; !bytes.Equal(b, want.Bytes()) {
+		t.Errorf("the client got %d bytes of %d, or others", len(b), want.Len())
+	}
+}

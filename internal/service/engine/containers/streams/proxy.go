@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -88,18 +87,13 @@ func copyOutput(conn Conn, s runtime.Stream, o Options) (whole bool) {
 	case o.Unframe:
 		err = Unframe(conn, s)
 	default:
-		buf := buffers.Get().(*[]byte)
-		_, err = io.CopyBuffer(struct{ io.Writer }{conn}, struct{ io.Reader }{s}, *buf)
-		buffers.Put(buf)
+		_, err = io.Copy(conn, s) // the stream's own WriteTo knows the shortest way
 	}
 	if err != nil {
 		_ = s.Close()
 	}
 	return err == nil
 }
-
-// buffers are as large as what a unix socket holds, so that a fast container needs few system calls.
-var buffers = sync.Pool{New: func() any { b := make([]byte, 192<<10); return &b }}
 
 // Unframe copies the payload of stdcopy frames until the end of r.
 func Unframe(w io.Writer, r io.Reader) error {
