@@ -72,9 +72,10 @@ func (s *Store) save(ctx context.Context, key string, st *state) error {
 	if err != nil {
 		return fmt.Errorf("upload %s: state: %w", key, err)
 	}
-	size := int64(len(line) + 1 + len(st.tail))
-	body := io.MultiReader(bytes.NewReader(line), bytes.NewReader([]byte("\n")), bytes.NewReader(st.tail))
-	_, err = s.client.PutObject(ctx, s.bucket, s.upload(key, "state"), body, size, minio.PutObjectOptions{DisableMultipart: true})
+	// One piece that can be read twice: the client library sends it again when the service was not ready.
+	body := make([]byte, 0, len(line)+1+len(st.tail))
+	body = append(append(append(body, line...), '\n'), st.tail...)
+	_, err = s.client.PutObject(ctx, s.bucket, s.upload(key, "state"), bytes.NewReader(body), int64(len(body)), minio.PutObjectOptions{DisableMultipart: true})
 	if err != nil {
 		return fmt.Errorf("upload %s: %w", key, err)
 	}
@@ -85,7 +86,7 @@ func (s *Store) save(ctx context.Context, key string, st *state) error {
 func (s *Store) flush(ctx context.Context, key string, st *state) error {
 	name := s.upload(key, "data")
 	if st.UploadID == "" {
-		id, err := s.core.NewMultipartUpload(ctx, s.bucket, name, minio.PutObjectOptions{ContentType: "application/octet-stream"})
+		id, err := s.core.NewMultipartUpload(ctx, s.bucket, name, minio.PutObjectOptions{ContentType: octets})
 		if err != nil {
 			return fmt.Errorf("upload %s: %w", key, err)
 		}

@@ -154,19 +154,15 @@ func (s *Store) Put(ctx context.Context, d digest.Digest, size int64, r io.Reade
 	if err != nil {
 		return blob.Info{}, err
 	}
-	if size < 0 {
-		if r, size, err = peek(r); err != nil {
-			return blob.Info{}, fmt.Errorf("put blob %s: %w", d, err)
-		}
+	r, head, err := small(r, size)
+	if err != nil {
+		return blob.Info{}, fmt.Errorf("put blob %s: %w", d, err)
+	}
+	if head != nil {
+		return s.putWhole(ctx, d, head)
 	}
 	v := &verifier{r: r, want: d, hash: d.Algorithm().Hash(), left: size}
-	if size == 0 {
-		// The client library does not read an empty body: the digest is checked here.
-		if _, err := io.Copy(io.Discard, v); err != nil {
-			return blob.Info{}, fmt.Errorf("put blob %s: %w", d, err)
-		}
-	}
-	i, err := s.client.PutObject(ctx, s.bucket, name, v, size, minio.PutObjectOptions{PartSize: partSize, ContentType: "application/octet-stream"})
+	i, err := s.client.PutObject(ctx, s.bucket, name, v, size, minio.PutObjectOptions{PartSize: partSize, ContentType: octets})
 	if v.err != nil {
 		err = v.err
 	}
@@ -176,17 +172,52 @@ func (s *Store) Put(ctx context.Context, d digest.Digest, size int64, r io.Reade
 	return blob.Info{Digest: d, Size: i.Size, Modified: time.Now()}, nil
 }
 
-// peek learns the size of small content, so that it takes one request; that of larger content stays -1.
-func peek(r io.Reader) (io.Reader, int64, error) {
-	head := make([]byte, 64<<10)
-	n, err := io.ReadFull(r, head)
-	switch err {
-	case nil:
-		return io.MultiReader(bytes.NewReader(head), r), -1, nil
-	case io.EOF, io.ErrUnexpectedEOF:
-		return bytes.NewReader(head[:n]), int64(n), nil
+// smallBody is the size up to which content is held in memory as a whole, so that its request can be sent again.
+const smallBody = 64 << 10
+
+// small reads small content to its end into whole; whole is nil for larger content, which rest gives from its beginning.
+func small(r io.Reader, size int64) (rest io.Reader, whole []byte, err error) {
+	if size > smallBody {
+		return r, nil, nil
 	}
-	return nil, 0, err
+	head := make([]byte, smallBody+1)
+	n, err := io.ReadFull(r, head)
+	switch {
+	case err == nil && size < 0:
+		return io.MultiReader(bytes.NewReader(head), r), nil, nil
+	case err == nil, err == io.EOF, err == io.ErrUnexpectedEOF:
+		if size >= 0 && int64(n) != size {
+			return nil, nil, fmt.Errorf("%d bytes instead of %d: %w", n, size, errdefs.ErrOutOfRange)
+		}
+		return nil, head[:n], nil
+	}
+	return nil, nil, err
+}
+
+// octets is the content type of everything that is stored.
+const octets = "application/octet-stream"
+
+// putWhole stores a blob that lies in memory. The request is signed with the body's hash instead of the client
+// library's signed chunks: an empty body in signed chunks has bytes where its length says there are none, which servers
+// then take for the beginning of the connection's next request.
+func (s *Store) putWhole(ctx context.Context, d digest.Digest, data []byte) (blob.Info, error) {
+	name, err := s.name(d)
+	if err != nil {
+		return blob.Info{}, err
+	}
+	if got := d.Algorithm().FromBytes(data); got != d {
+		return blob.Info{}, fmt.Errorf("put blob %s: the bytes have %s: %w", d, got, errdefs.ErrInvalidArgument)
+	}
+	sum := d
+	if d.Algorithm() != digest.SHA256 {
+		sum = digest.FromBytes(data)
+	}
+	_, err = s.core.PutObject(ctx, s.bucket, name, bytes.NewReader(data), int64(len(data)), "", sum.Encoded(),
+		minio.PutObjectOptions{ContentType: octets, DisableContentSha256: true})
+	if err != nil {
+		return blob.Info{}, fmt.Errorf("put blob %s: %w", d, err)
+	}
+	return blob.Info{Digest: d, Size: int64(len(data)), Modified: time.Now()}, nil
 }
 
 // verifier hands bytes on and, in the place of the last of them, an error when they do not have the digest: an object

@@ -106,3 +106,48 @@ func TestServerGone(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 }
+
+// watched is a transport that shows every request to look.
+type watched struct{ look func(*http.Request) }
+
+// RoundTrip implements http.RoundTripper.
+func (w watched) RoundTrip(r *http.Request) (*http.Response, error) {
+	w.look(r)
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+// TestEmptyBlobHasNoBody: bytes behind "Content-Length: 0" would be taken for the connection's next request, and that
+// request would fail.
+func TestEmptyBlobHasNoBody(t *testing.T) {
+	c := s3test.Start(t)
+	c.Transport = watched{func(r *http.Request) {
+		if r.Method == http.MethodPut && r.ContentLength == 0 && r.Body != nil && r.Body != http.NoBody {
+			t.Errorf("%s %s has a body of no length", r.Method, r.URL)
+		}
+	}}
+	s := open(t, c)
+	ctx := context.Background()
+	for _, d := range []digest.Digest{digest.FromBytes(nil), digest.SHA512.FromBytes(nil)} {
+		for _, size := range []int64{0, -1} {
+			if _, err := s.Put(ctx, d, size, bytes.NewReader(nil)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.Begin(ctx, "empty", d.Algorithm()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Commit(ctx, "empty", d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The connection is good for more.
+	for i := range 50 {
+		data := fmt.Appendf(nil, "%d", i)
+		if _, err := s.Put(ctx, digest.FromBytes(data), -1, bytes.NewReader(data)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Put(ctx, digest.FromBytes(nil), 0, bytes.NewReader(nil)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -1,7 +1,6 @@
 package blobs3
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -177,7 +176,7 @@ func (s *Store) refuse(ctx context.Context, key string, got, want digest.Digest)
 
 // commitSmall: everything is in the tail.
 func (s *Store) commitSmall(ctx context.Context, key string, st *state, d digest.Digest) error {
-	_, err := s.Put(ctx, d, int64(len(st.tail)), bytes.NewReader(st.tail))
+	_, err := s.putWhole(ctx, d, st.tail)
 	if errdefs.IsInvalidArgument(err) {
 		return s.refuse(ctx, key, d.Algorithm().FromBytes(st.tail), d)
 	}
