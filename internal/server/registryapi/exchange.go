@@ -20,6 +20,7 @@ type exchange struct {
 	target
 	repo distribution.RepoName // of targets with a name, after the check
 	who  *auth.Subject
+	told string // who asks, by a mounted handler
 
 	status int
 	sent   int64

@@ -31,7 +31,7 @@ func (s *Server) logRequest(x *exchange, took time.Duration) {
 
 func (x *exchange) subject() string {
 	if x.who == nil {
-		return ""
+		return x.told
 	}
 	return x.who.Name
 }

@@ -48,6 +48,8 @@ type Options struct {
 	ChunkMinLength int64
 	// Release is told by the mgmt endpoint.
 	Release Release
+	// Mounts are other APIs on the same server.
+	Mounts []Mount
 }
 
 // Release is what the program tells about itself.
@@ -118,10 +120,16 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // serve does everything up to the error that the client is to read.
 func (s *Server) serve(x *exchange) error {
+	known := x.route(x.r.URL.Path, x.set.MetricsPath)
+	if !known {
+		if h := x.set.mounted(x.r.URL.Path); h != nil {
+			return s.serveMounted(x, h)
+		}
+	}
 	if x.set.origins.answer(x) {
 		return nil
 	}
-	if !x.route(x.r.URL.Path, x.set.MetricsPath) {
+	if !known {
 		return errNotFound(x.r.URL.Path)
 	}
 	op := &operations[x.op]
