@@ -1,0 +1,85 @@
+package engine
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"longshore/test/harness"
+)
+
+// part runs a subtest with a daemon whose failures are the subtest's.
+func part(t *testing.T, d *harness.Daemon, name string, f func(t *testing.T, d *harness.Daemon)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) {
+		mine := *d
+		mine.T = t
+		f(t, &mine)
+	})
+}
+
+// says checks the output of a docker command that succeeds.
+func says(t *testing.T, d *harness.Daemon, want string, args ...string) {
+	t.Helper()
+	if got := d.OK(args...); got != want {
+		t.Errorf("docker %s:\n%s\nwant\n%s", strings.Join(args, " "), got, want)
+	}
+}
+
+// tells checks that a docker command succeeds and that its output and its warnings have all the words.
+func tells(t *testing.T, d *harness.Daemon, words []string, args ...string) {
+	t.Helper()
+	r := d.Docker(args...)
+	if r.Code != 0 {
+		t.Fatalf("docker %s: exit %d\n%s%s\n%s", strings.Join(args, " "), r.Code, r.Out, r.Err, d.Log())
+	}
+	for _, w := range words {
+		if !strings.Contains(r.Out+r.Err, w) {
+			t.Errorf("docker %s: %q is missing in\n%s%s", strings.Join(args, " "), w, r.Out, r.Err)
+		}
+	}
+}
+
+// exits checks the exit code of a docker command.
+func exits(t *testing.T, d *harness.Daemon, code int, args ...string) harness.Result {
+	t.Helper()
+	r := d.Docker(args...)
+	if r.Code != code {
+		t.Errorf("docker %s: exit %d, want %d\n%s%s", strings.Join(args, " "), r.Code, code, r.Out, r.Err)
+	}
+	return r
+}
+
+// sh runs a shell script of the client's side: $docker is the CLI's environment, and what the script pipes is its own matter.
+func sh(t *testing.T, d *harness.Daemon, script string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	r := d.Exec(ctx, nil, "bash", "-euo", "pipefail", "-c", script)
+	if r.Code != 0 {
+		t.Fatalf("%s: exit %d\n%s%s\n%s", script, r.Code, r.Out, r.Err, d.Log())
+	}
+	return strings.TrimSpace(r.Out)
+}
+
+// soon waits until a docker command prints the text.
+func soon(t *testing.T, d *harness.Daemon, want string, args ...string) {
+	t.Helper()
+	last := ""
+	defer func() {
+		if t.Failed() && last != want {
+			t.Logf("docker %s said %q at last", strings.Join(args, " "), last)
+		}
+	}()
+	harness.Eventually(t, 30*time.Second, "docker "+strings.Join(args, " ")+" says "+want, func() bool {
+		last = d.OK(args...)
+		return last == want
+	})
+}
+
+// fileServer serves a directory.
+func fileServer(dir string) *http.Server {
+	return &http.Server{Handler: http.FileServer(http.Dir(dir)), ReadHeaderTimeout: 10 * time.Second}
+}
