@@ -180,7 +180,7 @@ func (e *engine) makeContainers(context.Context, *closers) error {
 	e.containers = containers.New(cfg, containers.Deps{
 		Launch: launch.Deps{
 			Runtime: shimclient.New(shim, e.log), RootFS: e.images, Networks: e.networks,
-			Mounts:  &mounts.Resolver{Volumes: e.volumes, Files: disk, Events: e.journal},
+			Mounts:  &mounts.Resolver{Volumes: e.volumes, Files: disk, Images: e.images, Events: e.journal},
 			Cgroups: groups, Seccomp: seccomp.New(), Host: e.host, Disk: disk, Log: e.log,
 		},
 		Images: e.images, Events: e.journal, Store: e.state, Logs: logfile.New(), Disk: disk, Files: disk,

@@ -1,7 +1,8 @@
 // Package containerfs keeps the files that the engine itself makes for a container: its directory, the hosts, hostname
 // and resolv.conf files, the shared memory mount and the directory that its root filesystem is mounted at.
 //
-//	<data>/containers/<id>/   hosts, hostname, resolv.conf, <id>-json.log, shm (a tmpfs, when shared)
+//	<data>/containers/<id>/   hosts, hostname, resolv.conf, <id>-json.log, shm (a tmpfs, when shared),
+//	                          mounts/ (parts of volumes and other images, while it runs)
 //	<data>/rootfs/<id>/       the mount point of the root filesystem
 //	<exec>/containers/<id>/   one run: bundle, sockets, exit record (made by the shim's launcher)
 package containerfs
@@ -60,7 +61,7 @@ func (d *Disk) Make(id string) error {
 
 // Delete removes what Make made, with everything in it. Mounts must be gone; it never descends into one.
 func (d *Disk) Delete(id string) error {
-	if err := d.UnmountShm(id); err != nil {
+	if err := errors.Join(d.UnmountShm(id), d.ClearPlaces(id)); err != nil {
 		return err
 	}
 	if err := os.Remove(d.Rootfs(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -142,16 +143,6 @@ func (d *Disk) Exists(path string) bool {
 
 // MakeDir creates a directory and its parents.
 func (d *Disk) MakeDir(path string) error { return os.MkdirAll(path, 0o755) }
-
-// Below resolves sub inside dir; a link that leads out of dir is an error.
-func (d *Disk) Below(dir, sub string) (string, error) {
-	f, err := openIn(dir, sub)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	return os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
-}
 
 // openIn opens a path inside root with every link resolved inside root.
 func openIn(root, path string) (*os.File, error) {

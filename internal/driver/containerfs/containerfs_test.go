@@ -117,11 +117,4 @@ func TestNothingOutsideTheRoot(t *testing.T) {
 	if entries, _ := os.ReadDir(dst); len(entries) != 0 {
 		t.Errorf("the host's /etc was copied: %v", entries)
 	}
-	if p, err := d.Below(root, "out/passwd"); err == nil {
-		t.Errorf("left the volume: %s", p)
-	}
-	must(t, os.Mkdir(filepath.Join(root, "in"), 0o755))
-	if p, err := d.Below(root, "in"); err != nil || p != filepath.Join(root, "in") {
-		t.Errorf("%s %v", p, err)
-	}
 }

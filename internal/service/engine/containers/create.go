@@ -37,7 +37,8 @@ func (s *Service) Create(ctx context.Context, r CreateRequest) (*container.Creat
 	}
 	rec := &core.Record{ID: names.NewID(), Created: s.deps.Now().UTC()}
 	rec.State.Phase = core.Created
-	if err := s.reserveName(rec, r.Name); err != nil {
+	var err error
+	if rec.Name, err = s.index.Choose(rec.ID, r.Name); err != nil {
 		return nil, err
 	}
 	warnings, err := s.create(ctx, rec, r)
@@ -125,35 +126,4 @@ func (s *Service) mountsOf(ref string) ([]core.Mount, error) {
 		return nil, err
 	}
 	return h.record().Mounts, nil
-}
-
-// reserveName takes the asked name or generates one.
-func (s *Service) reserveName(rec *core.Record, asked string) error {
-	if asked != "" {
-		name, err := core.ParseName(asked)
-		if err != nil {
-			return err
-		}
-		if owner, ok := s.index.Reserve(name, rec.ID); !ok {
-			return nameTaken(name, owner)
-		}
-		rec.Name = name
-		return nil
-	}
-	for attempt := range 6 {
-		name := names.Generate(attempt)
-		if _, ok := s.index.Reserve(name, rec.ID); ok {
-			rec.Name = name
-			return nil
-		}
-	}
-	rec.Name = rec.ID[:12]
-	if owner, ok := s.index.Reserve(rec.Name, rec.ID); !ok {
-		return nameTaken(rec.Name, owner)
-	}
-	return nil
-}
-
-func nameTaken(name, owner string) error {
-	return fault.Conflict("Conflict. The container name %q is already in use by container %q. You have to remove (or rename) that container to be able to reuse that name.", "/"+name, owner)
 }

@@ -2,13 +2,11 @@ package containers
 
 import (
 	"context"
-	"maps"
 	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/storage"
 
 	core "longshore/internal/core/container"
@@ -39,7 +37,7 @@ func (s *Service) Inspect(ctx context.Context, ref string, o InspectOptions) (*c
 		Driver: s.cfg.StorageDriver, Platform: rec.Image.OS, LogPath: launch.LogPath(dir, rec),
 		HostnamePath: filepath.Join(names, "hostname"), HostsPath: filepath.Join(names, "hosts"),
 		ResolvConfPath: filepath.Join(names, "resolv.conf"), ExecIDs: h.execIDs(),
-		HostConfig: rec.HostConfig, Config: rec.Config, Mounts: mounts.Points(rec.Mounts), NetworkSettings: NetworkSettings(rec),
+		HostConfig: rec.HostConfig, Config: rec.Config, Mounts: mounts.Points(rec.Mounts), NetworkSettings: listing.NetworkSettings(rec),
 		ImageManifestDescriptor: rec.Image.Manifest,
 		Storage:                 &storage.Storage{RootFS: &storage.RootFSStorage{Snapshot: &storage.RootFSStorageSnapshot{Name: s.cfg.StorageDriver}}},
 	}
@@ -71,23 +69,6 @@ func (h *handle) execIDs() []string {
 	return ids
 }
 
-// NetworkSettings are the endpoints and ports of a container: live ones while it runs, else what it asks for.
-func NetworkSettings(rec *core.Record) *container.NetworkSettings {
-	ns := &container.NetworkSettings{Ports: network.PortMap{}, Networks: map[string]*network.EndpointSettings{}}
-	maps.Copy(ns.Networks, rec.Networks)
-	if rec.Run == nil || !rec.State.Live() {
-		return ns
-	}
-	ns.SandboxID, ns.SandboxKey = rec.Run.SandboxID, rec.Run.SandboxKey
-	if rec.Run.Endpoints != nil {
-		ns.Networks = rec.Run.Endpoints
-	}
-	if rec.Run.Ports != nil {
-		ns.Ports = rec.Run.Ports
-	}
-	return ns
-}
-
 // ListRequest selects containers.
 type ListRequest struct {
 	All     bool
@@ -110,7 +91,7 @@ func (s *Service) List(ctx context.Context, r ListRequest) ([]*container.Summary
 	picked := q.Select(recs, r.All, r.Limit)
 	out := make([]*container.Summary, 0, len(picked))
 	for _, rec := range picked {
-		sum := listing.Summary(rec, s.deps.Now(), NetworkSettings(rec), mounts.Points(rec.Mounts))
+		sum := listing.Summary(rec, s.deps.Now(), listing.NetworkSettings(rec), mounts.Points(rec.Mounts))
 		sum.Image = s.imageName(ctx, rec)
 		if r.Size {
 			if rw, root, err := s.deps.Images.Usage(ctx, rec.ID); err == nil {

@@ -14,6 +14,7 @@ import (
 	core "longshore/internal/core/container"
 	"longshore/internal/core/fault"
 	"longshore/internal/core/state"
+	"longshore/internal/service/engine/containers/names"
 	"longshore/internal/service/engine/containers/request"
 )
 
@@ -187,7 +188,7 @@ func (s *Service) Rename(ctx context.Context, ref, newName string) error {
 			return fault.Invalid("Renaming a container with the same name as its current name")
 		}
 		if owner, ok := s.index.Reserve(name, h.id); !ok {
-			return fault.Conflict("Error when allocating new name: %w", nameTaken(name, owner))
+			return fault.Conflict("Error when allocating new name: %w", names.Taken(name, owner))
 		}
 		err := s.change(ctx, h, state.Durable, func(r *core.Record) { r.Name = name })
 		if err != nil {

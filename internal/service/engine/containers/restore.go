@@ -67,6 +67,7 @@ func (s *Service) load(ctx context.Context) ([]*handle, error) {
 		if err := s.deps.Images.Use(ctx, rec.ID, rec.Image.ID); err != nil {
 			s.log.Warn("container's image is not there", "container", rec.ID, "error", err)
 		}
+		s.mounts.Restore(ctx, rec.ID, rec.Mounts)
 	}
 	return handles, nil
 }

@@ -13,6 +13,7 @@ package containers
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -153,13 +154,18 @@ func (s *Service) Lookup(ref string) (id, name string, err error) {
 	return rec.ID, rec.Name, nil
 }
 
-// ImageUse tells which image reference a container was made from and whether it runs.
+// ImageUse tells which image reference a container was made from and whether it runs. For "<ID>/<n>", the use of an
+// image by a mount, the reference is the mount's.
 func (s *Service) ImageUse(id string) (ref string, running, ok bool) {
+	id, n, mounted := strings.Cut(id, "/")
 	h, ok := s.index.Get(id)
 	if !ok {
 		return "", false, false
 	}
 	rec := h.record()
+	if mounted {
+		return mounts.ImageAt(rec.Mounts, n), rec.State.Active(), true
+	}
 	return rec.Config.Image, rec.State.Active(), true
 }
 

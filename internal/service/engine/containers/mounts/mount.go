@@ -3,6 +3,7 @@ package mounts
 import (
 	"fmt"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -26,6 +27,11 @@ func ParseMount(m *mount.Mount) (core.Mount, error) {
 		volumeOptions(&out, m)
 	case mount.TypeTmpfs:
 		out.TmpfsOptions = tmpfsOptions(m)
+	case mount.TypeImage:
+		out.Source, out.RW = m.Source, false // an image is never written to
+		if m.ImageOptions != nil {
+			out.Subpath = m.ImageOptions.Subpath
+		}
 	}
 	return out, nil
 }
@@ -84,11 +90,9 @@ func checkMount(m *mount.Mount) error {
 		return fault.Invalid("invalid mount config for type %q: %v", string(m.Type), inner)
 	}
 	switch m.Type {
-	case mount.TypeBind, mount.TypeVolume, mount.TypeTmpfs:
+	case mount.TypeBind, mount.TypeVolume, mount.TypeTmpfs, mount.TypeImage:
 	case "":
 		return wrap("mount type unknown")
-	case mount.TypeImage:
-		return fault.NotImplemented("mounts of type %q are not available on this engine", m.Type)
 	case mount.TypeNamedPipe, mount.TypeCluster:
 		return wrap("mount type is not supported on this platform")
 	default:
@@ -107,12 +111,19 @@ func checkMount(m *mount.Mount) error {
 		if m.Source == "" && m.VolumeOptions != nil && m.VolumeOptions.Subpath != "" {
 			return wrap("must not set Subpath when using anonymous volumes")
 		}
-		if o := m.VolumeOptions; o != nil && o.Subpath != "" && (path.IsAbs(o.Subpath) || strings.HasPrefix(path.Clean(o.Subpath), "..")) {
+		if o := m.VolumeOptions; o != nil && o.Subpath != "" && !filepath.IsLocal(o.Subpath) {
 			return wrap("subpath must be a relative path within the volume")
 		}
 	case mount.TypeTmpfs:
 		if m.Source != "" {
 			return wrap("field Source must not be specified")
+		}
+	case mount.TypeImage:
+		if m.Source == "" {
+			return wrap("field Source must not be empty")
+		}
+		if o := m.ImageOptions; o != nil && o.Subpath != "" && !filepath.IsLocal(o.Subpath) {
+			return wrap("subpath must be a relative path within the volume")
 		}
 	}
 	return nil

@@ -8,10 +8,13 @@ import (
 
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/mount"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	core "longshore/internal/core/container"
 	"longshore/internal/core/event"
 	"longshore/internal/core/fault"
+	"longshore/internal/core/image"
 	"longshore/internal/core/volume"
 )
 
@@ -24,14 +27,31 @@ type Files interface {
 	// CopyUp fills the empty directory dst from what stands at target inside root, with owners, modes, times, extended
 	// attributes and hard links. It does nothing when dst is not empty or root has no directory there.
 	CopyUp(ctx context.Context, root, target, dst string) error
-	// Below resolves sub inside dir without leaving it.
-	Below(dir, sub string) (string, error)
+	// Place makes the directory that mount n of container id may be mounted at.
+	Place(id string, n int) (string, error)
+	// BindBelow mounts sub of dir, which no link may leave, for mount n of container id and answers where.
+	BindBelow(id string, n int, dir, sub string) (string, error)
+	// ClearPlaces unmounts and removes what Place and BindBelow made.
+	ClearPlaces(id string) error
+}
+
+// Images are what image mounts need of images. Implemented by service/engine/images.
+type Images interface {
+	Resolve(ctx context.Context, ref string, platform *ocispec.Platform) (image.Image, error)
+	// Use registers that user uses the image; Drop undoes it.
+	Use(ctx context.Context, user string, img digest.Digest) error
+	Drop(ctx context.Context, user string) error
+	// View mounts an image's content, read-only, at an existing directory. Idempotent.
+	View(ctx context.Context, key string, img image.Image, target string) error
+	// Unview undoes View.
+	Unview(ctx context.Context, key, target string) error
 }
 
 // Resolver makes mounts real.
 type Resolver struct {
 	Volumes volume.Volumes
 	Files   Files
+	Images  Images
 	Events  event.Publisher
 }
 
@@ -56,6 +76,10 @@ func (r *Resolver) Hold(ctx context.Context, id string, list []core.Mount) (err 
 			}
 			m.Name, m.Source, m.Driver = v.Name, v.Mountpoint, v.Driver
 			m.Labels, m.DriverOptions = nil, nil
+		case mount.TypeImage:
+			if err := r.holdImage(ctx, id, i, m); err != nil {
+				return err
+			}
 		case mount.TypeBind:
 			if !m.CreateSource && !m.Inherited && !r.Files.Exists(m.Source) {
 				return fault.Invalid("invalid mount config for type %q: bind source path does not exist: %s", "bind", m.Source)
@@ -68,9 +92,12 @@ func (r *Resolver) Hold(ctx context.Context, id string, list []core.Mount) (err 
 
 // Drop releases the container's volumes; with remove, anonymous ones without another user go.
 func (r *Resolver) Drop(ctx context.Context, id string, list []core.Mount, remove bool) {
-	for _, m := range list {
-		if m.Type == mount.TypeVolume {
+	for i, m := range list {
+		switch m.Type {
+		case mount.TypeVolume:
 			_ = r.Volumes.Release(ctx, m.Name, id, remove && m.Anonymous && !m.Inherited)
+		case mount.TypeImage:
+			_ = r.Images.Drop(ctx, imageKey(id, i))
 		}
 	}
 }
@@ -116,7 +143,7 @@ func (r *Resolver) Fill(ctx context.Context, id, root string, list []core.Mount)
 func (r *Resolver) Mount(ctx context.Context, id string, list []core.Mount) ([]string, error) {
 	sources := make([]string, len(list))
 	for i := range list {
-		src, err := r.mountOne(ctx, id, &list[i])
+		src, err := r.mountOne(ctx, id, i, &list[i])
 		if err != nil {
 			r.Unmount(context.WithoutCancel(ctx), id, list[:i])
 			return nil, err
@@ -147,22 +174,20 @@ func (r *Resolver) tell(ctx context.Context, a events.Action, m *core.Mount, att
 	}
 }
 
-func (r *Resolver) mountOne(ctx context.Context, id string, m *core.Mount) (string, error) {
+func (r *Resolver) mountOne(ctx context.Context, id string, n int, m *core.Mount) (string, error) {
 	switch m.Type {
 	case mount.TypeVolume:
 		v, err := r.Volumes.Mount(ctx, m.Name, id)
 		if err != nil {
 			return "", err
 		}
-		if m.Subpath == "" {
-			return v.Mountpoint, nil
-		}
-		p, err := r.Files.Below(v.Mountpoint, m.Subpath)
+		src, err := r.part(id, n, v.Mountpoint, m.Subpath)
 		if err != nil {
 			_ = r.Volumes.Unmount(ctx, m.Name, id)
-			return "", fault.Invalid("cannot access path %s: %v", filepath.Join(v.Mountpoint, m.Subpath), err)
 		}
-		return p, nil
+		return src, err
+	case mount.TypeImage:
+		return r.mountImage(ctx, id, n, m)
 	case mount.TypeBind:
 		if r.Files.Exists(m.Source) {
 			return m.Source, nil
@@ -178,8 +203,27 @@ func (r *Resolver) mountOne(ctx context.Context, id string, m *core.Mount) (stri
 	return "", nil
 }
 
+// part is what a mount with a subpath binds instead of dir.
+func (r *Resolver) part(id string, n int, dir, sub string) (string, error) {
+	if sub == "" {
+		return dir, nil
+	}
+	p, err := r.Files.BindBelow(id, n, dir, sub)
+	if err != nil {
+		return "", fault.Invalid("cannot access path %s: %v", filepath.Join(dir, sub), err)
+	}
+	return p, nil
+}
+
 // Unmount undoes Mount.
 func (r *Resolver) Unmount(ctx context.Context, id string, list []core.Mount) {
+	places := false
+	for _, m := range list {
+		places = places || m.Subpath != "" || m.Type == mount.TypeImage
+	}
+	if places {
+		r.clear(ctx, id, list)
+	}
 	for _, m := range list {
 		if m.Type == mount.TypeVolume {
 			_ = r.Volumes.Unmount(ctx, m.Name, id)
