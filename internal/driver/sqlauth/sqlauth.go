@@ -1,4 +1,4 @@
-// Package sqlauth keeps API keys and login sessions in SQL: SQLite in a file of its own by default, or PostgreSQL beside
+// Package sqlauth keeps API keys, login sessions, people, applications and tokens in SQL: SQLite in a file of its own by default, or PostgreSQL beside
 // the registry's index, where several instances share them. One set of statements serves both.
 //
 //	s, err := sqlauth.OpenSQLite(ctx, "/var/lib/longshore/registry/auth.db")
@@ -23,7 +23,7 @@ import (
 	"longshore/internal/core/credential"
 )
 
-// Store implements credential.Store.
+// Store implements credential.Store and account.Store.
 type Store struct {
 	db       *sql.DB
 	numbered bool // $1, $2 instead of ?
@@ -76,6 +76,7 @@ var migrations = []string{
 	CREATE TABLE sessions (
 		hash TEXT PRIMARY KEY, owner TEXT NOT NULL, proof TEXT NOT NULL, expires BIGINT NOT NULL);
 	CREATE INDEX sessions_expires ON sessions (expires)`,
+	accountsSchema,
 }
 
 // migrationLock is a number of ours among PostgreSQL's advisory locks.

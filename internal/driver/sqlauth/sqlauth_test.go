@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 
+	"longshore/internal/core/account"
+	"longshore/internal/core/account/accounttest"
 	"longshore/internal/core/credential"
 	"longshore/internal/core/credential/credentialtest"
 	"longshore/internal/driver/sqlmeta/postgrestest"
@@ -32,9 +34,24 @@ func TestSQLite(t *testing.T) {
 	})
 }
 
+func TestAccountsInSQLite(t *testing.T) {
+	accounttest.Run(t, func(t *testing.T) account.Store {
+		return openFile(t, filepath.Join(t.TempDir(), "auth.db"))
+	})
+}
+
 func TestPostgres(t *testing.T) {
 	server := postgrestest.Start(t)
 	n := 0
+	accounttest.Run(t, func(t *testing.T) account.Store {
+		n++
+		s, err := OpenPostgres(context.Background(), server.Create(t, fmt.Sprintf("people%d", n)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.Close() })
+		return s
+	})
 	credentialtest.Run(t, func(t *testing.T) credential.Store {
 		n++
 		dsn := server.Create(t, fmt.Sprintf("accounts%d", n))
