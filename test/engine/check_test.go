@@ -83,3 +83,6 @@ func soon(t *testing.T, d *harness.Daemon, want string, args ...string) {
 func fileServer(dir string) *http.Server {
 	return &http.Server{Handler: http.FileServer(http.Dir(dir)), ReadHeaderTimeout: 10 * time.Second}
 }
+
+// stampNow is the time as docker's filters read it.
+func stampNow() string { return time.Now().Format(time.RFC3339Nano) }
