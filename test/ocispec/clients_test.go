@@ -56,7 +56,7 @@ func variants(t *testing.T) []variant {
 			prepare: func(t *testing.T, dir string) { registrytest.Passwd(t, filepath.Join(dir, "htpasswd"), "alice") }},
 		{name: "bearer", user: "alice", password: "alice-secret",
 			config: `{"storage": {"rootDirectory": "DIR/root"}, "http": {"port": "0", "auth": {"bearer": {
-				"realm": "` + issuer.server.URL + `/token", "service": "registry", "cert": "DIR/key.pem"}}}}`,
+				"realm": "` + strings.Replace(issuer.server.URL, "127.0.0.1", "localhost", 1) + `/token", "service": "registry", "cert": "DIR/key.pem"}}}}`,
 			prepare: func(t *testing.T, dir string) { registrytest.Write(t, filepath.Join(dir, "key.pem"), issuer.public) }},
 	}
 }
