@@ -45,7 +45,7 @@ func (d *Daemon) CheckLeaks() {
 func (d *Daemon) expectNothing(when string, look func() []string) {
 	d.T.Helper()
 	var left []string
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(30 * time.Second) // collections wait for a pause between deletions
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
