@@ -153,6 +153,9 @@ func userMount(s *specs.Spec, in *Input, m *Mount) (specs.Mount, error) {
 	if err := setRootPropagation(s, m.Source, prop); err != nil {
 		return out, err
 	}
+	if m.NonRecursive { // there is nothing below it to spread to, and crun takes the "r" for the bind's own
+		prop = mount.Propagation(strings.TrimPrefix(string(prop), "r"))
+	}
 	out.Options = append(out.Options, string(prop))
 	return out, nil
 }
