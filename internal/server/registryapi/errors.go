@@ -80,7 +80,11 @@ func describe(err error) (int, errorEntry) {
 		return httperr.Status(err), errorEntry{e.Code, e.Message, e.Detail}
 	}
 	var refused *auth.Refused
+	var narrow *auth.InsufficientScope
 	switch {
+	case errors.As(err, &narrow) && narrow.Named:
+		// The challenge goes with it: another token may do.
+		return http.StatusUnauthorized, errorEntry{Code: distribution.CodeDenied, Message: "requested access to the resource is denied"}
 	case errors.Is(err, errdefs.ErrUnauthenticated):
 		return http.StatusUnauthorized, errorEntry{Code: distribution.CodeUnauthorized, Message: "authentication required"}
 	case errors.As(err, &refused):

@@ -25,7 +25,7 @@ func fromUI(r *http.Request) bool { return r.Header.Get(clientHeader) == clientU
 
 // identify finds out who asks. The metrics, mgmt and the documents of the API decide for themselves about the nameless.
 func (s *Server) identify(x *exchange) error {
-	c := auth.Credentials{Authorization: x.r.Header.Get("Authorization")}
+	c := auth.Credentials{Authorization: x.r.Header.Get("Authorization"), Address: x.r.RemoteAddr}
 	if fromUI(x.r) && c.Authorization == "" && x.set.origins.sameSite(x.r) {
 		if cookie, err := x.r.Cookie(sessionCookie); err == nil {
 			c.Cookie = cookie.Value
@@ -68,7 +68,10 @@ func (s *Server) query(x *exchange, action auth.Action, reference string) auth.Q
 
 // readable is the predicate for lists and mounts; nil is everything.
 func (s *Server) readable(x *exchange) func(distribution.RepoName) bool {
-	may := s.auth.Readable(x.who, s.query(x, auth.Read, ""))
+	return predicate(s.auth.Readable(x.who, s.query(x, auth.Read, "")))
+}
+
+func predicate(may func(string) bool) func(distribution.RepoName) bool {
 	if may == nil {
 		return nil
 	}
@@ -84,7 +87,7 @@ func (s *Server) challenge(x *exchange, err error) {
 	m := s.auth.Methods()
 	h := x.Header()
 	if m.Bearer != nil {
-		text := fmt.Sprintf(`Bearer realm=%s,service=%s`, quote(m.Bearer.Realm), quote(m.Bearer.Service))
+		text := fmt.Sprintf(`Bearer realm=%s,service=%s`, quote(x.realm(m.Bearer)), quote(m.Bearer.Service))
 		if scope := x.scope(); scope != "" {
 			text += ",scope=" + quote(scope)
 		}
@@ -96,9 +99,22 @@ func (s *Server) challenge(x *exchange, err error) {
 		}
 		h.Add("Www-Authenticate", text)
 	}
-	if m.Passwords || m.APIKeys {
+	// Clients that are offered both take passwords even where they have only an identity token.
+	if (m.Passwords || m.APIKeys) && !m.OwnTokens() {
 		h.Add("Www-Authenticate", "Basic realm="+quote(x.set.Realm))
 	}
+}
+
+// realm is where tokens are to be had: as configured, or on the address that the client used.
+func (x *exchange) realm(b *auth.BearerConfig) string {
+	if b.Realm != "" {
+		return b.Realm
+	}
+	scheme := "http://"
+	if x.r.TLS != nil {
+		scheme = "https://"
+	}
+	return scheme + x.r.Host + "/token"
 }
 
 // scope is what a token must cover for this request.
@@ -121,7 +137,13 @@ func (x *exchange) scope() string {
 	default:
 		actions = append(actions, "push")
 	}
-	return auth.Grant{Type: "repository", Name: string(x.repo), Actions: actions}.String()
+	scope := auth.Grant{Type: "repository", Name: string(x.repo), Actions: actions}.String()
+	if x.op == opUploads {
+		if from, err := distribution.ParseRepoName(x.r.URL.Query().Get("from")); err == nil && from != x.repo {
+			scope += " " + auth.Grant{Type: "repository", Name: string(from), Actions: []string{"pull"}}.String()
+		}
+	}
+	return scope
 }
 
 // quote writes a quoted-string (RFC 9110, section 5.6.4).

@@ -86,30 +86,21 @@ func (s *Server) tags(x *exchange) error {
 
 // catalog is distribution's list of repositories.
 func (s *Server) catalog(x *exchange) error {
-	if err := s.auth.Enter(x.who); err != nil {
+	may, err := s.auth.Catalogue(x.who, s.query(x, auth.Read, ""))
+	if err != nil {
 		return err
 	}
 	p, err := page(x.r.URL.Query())
 	if err != nil {
 		return err
 	}
-	l, err := s.registry.Repositories(x.r.Context(), p, s.listable(x))
+	l, err := s.registry.Repositories(x.r.Context(), p, predicate(may))
 	if err != nil {
 		return err
 	}
 	x.next(l, p)
 	body := append(make([]byte, 0, 32+32*len(l.Names)), `{"repositories":`...)
 	return x.document(http.StatusOK, "application/json", append(appendNames(body, l.Names), '}'))
-}
-
-// listable is readable, but that a token with the grant for the catalogue sees all of it.
-func (s *Server) listable(x *exchange) func(distribution.RepoName) bool {
-	for _, g := range x.who.Grants {
-		if g.Type == "registry" && g.Name == "catalog" {
-			return nil
-		}
-	}
-	return s.readable(x)
 }
 
 // appendNames writes names as a JSON list. Names of repositories and tags hold nothing that needs an escape.

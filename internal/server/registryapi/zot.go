@@ -59,17 +59,17 @@ func (s *Server) mgmt(x *exchange) error {
 	out := stripped{
 		DistSpecVersion: distSpecVersion, Commit: x.set.Release.Commit, ReleaseTag: x.set.Release.Version, BinaryType: "longshore-metrics-mgmt",
 	}
-	out.HTTP.Auth = describeAuth(s.auth.Methods())
+	out.HTTP.Auth = describeAuth(s.auth.Methods(), x.realm)
 	return x.json(http.StatusOK, out)
 }
 
-func describeAuth(m auth.Methods) *strippedAuth {
+func describeAuth(m auth.Methods, realm func(*auth.BearerConfig) string) *strippedAuth {
 	a := &strippedAuth{APIKey: m.APIKeys}
 	if m.Passwords {
 		a.HTPasswd = &struct{}{}
 	}
 	if m.Bearer != nil {
-		a.Bearer = &bearer{m.Bearer.Realm, m.Bearer.Service}
+		a.Bearer = &bearer{realm(m.Bearer), m.Bearer.Service}
 	}
 	if *a == (strippedAuth{}) {
 		return nil

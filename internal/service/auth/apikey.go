@@ -114,11 +114,15 @@ func (s *Service) fromKey(ctx context.Context, st *state, user, key string) (*Su
 	if err != nil {
 		return nil, notFound(err)
 	}
-	if k.User != user || k.Expired(s.now()) || !st.stillThere(user, k.Proof) {
+	if k.User != user || k.Expired(s.now()) {
 		return nil, ErrCredentials
 	}
+	admin, err := st.stillThere(ctx, user, k.Proof)
+	if err != nil {
+		return nil, err
+	}
 	subject := st.subject(user, APIKey, k.Proof)
-	subject.Expires = k.Expires
+	subject.Expires, subject.Admin = k.Expires, admin
 	for _, text := range k.Scopes {
 		scope, err := ParseKeyScope(text)
 		if err != nil {

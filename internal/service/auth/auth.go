@@ -5,8 +5,9 @@
 //	subject, err := a.Authenticate(ctx, auth.Credentials{Authorization: header})
 //	err = a.Authorize(subject, auth.Query{Action: auth.Read, Repo: "team/app"})
 //
-// Who: a password file (bcrypt, sha-crypt), API keys, cookie sessions, bearer tokens of another server, client
-// certificates. What: zot's accessControl, or the token's own grants. A Service may be reconfigured while it works.
+// Who: a password file (bcrypt, sha-crypt), accounts, API keys, cookie sessions, bearer tokens of another server or our own
+// (package token), client certificates; one chain for everybody who asks. What: zot's accessControl, or the token's own
+// grants, or both for our own tokens. A Service may be reconfigured while it works.
 package auth
 
 import (
@@ -20,6 +21,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/crypto/bcrypt"
 
 	"longshore/internal/core/credential"
 )
@@ -45,16 +47,23 @@ type Subject struct {
 	// Proof is the method that a key or a session goes back to; else it is Method.
 	Proof  Method
 	Groups []string
+	// Admin says that the account is an administrator's: as if adminPolicy named it.
+	Admin bool
 	// Scopes narrow what an API key may do; nil does not.
 	Scopes []Scope
-	// Grants are what a bearer token allows: it alone decides then.
+	// Grants are what a bearer token allows: it alone decides then, unless Own.
 	Grants []Grant
+	// Own says that the token is one of ours: the access policies must allow what it allows.
+	Own bool
 	// Expires is when an API key ends; zero for never and for other methods.
 	Expires time.Time
 }
 
-// IsAnonymous says that nothing was proved.
-func (s *Subject) IsAnonymous() bool { return s.Method == Anonymous }
+// IsAnonymous says that nothing was proved. A token of ours may stand for nobody.
+func (s *Subject) IsAnonymous() bool { return s.Method == Anonymous || s.Own && s.Name == "" }
+
+// foreign says that another token server decides about the subject.
+func (s *Subject) foreign() bool { return s.Method == Token && !s.Own }
 
 // Credentials are what a request carries.
 type Credentials struct {
@@ -64,12 +73,16 @@ type Credentials struct {
 	Cookie string
 	// Certificates is the verified chain of the client, its own certificate first.
 	Certificates []*x509.Certificate
+	// Address is where the client is, with or without a port: who guesses passwords is slowed down by it.
+	Address string
 }
 
 // Config is who may come in. Everything may be changed by Reload but Now.
 type Config struct {
 	// HTPasswd is the path of a password file, read again when it changes; empty for none.
 	HTPasswd string
+	// Accounts are the people who registered; nil for none.
+	Accounts Accounts
 	Bearer   *BearerConfig
 	MTLS     MTLSConfig
 	// MTLSOn says that clients show certificates of an authority that we trust.
@@ -92,8 +105,9 @@ type Service struct {
 	now   func() time.Time
 	state atomic.Pointer[state]
 	// random is the HashKey of sessions when none is configured; it outlives Reload.
-	random []byte
-	used   lastUsed
+	random    []byte
+	used      lastUsed
+	passwords *passwords
 }
 
 // state is what one configuration means.
@@ -113,6 +127,10 @@ func New(store credential.Store, cfg Config) (*Service, error) {
 		s.now = time.Now
 	}
 	rand.Read(s.random) // never fails
+	var err error
+	if s.passwords, err = newPasswords(s.now); err != nil {
+		return nil, err
+	}
 	if err := s.Reload(cfg); err != nil {
 		return nil, err
 	}
@@ -130,6 +148,9 @@ func (s *Service) Reload(cfg Config) error {
 		if st.passwd, err = newHTPasswd(cfg.HTPasswd, s.now); err != nil {
 			return err
 		}
+	}
+	if err := s.passwords.priceOf(st.price()); err != nil {
+		return err
 	}
 	if cfg.Bearer != nil {
 		if st.bearer, err = newBearer(*cfg.Bearer, s.now); err != nil {
@@ -152,12 +173,26 @@ func (s *Service) Reload(cfg Config) error {
 	return nil
 }
 
+// price is what a password costs to compare.
+func (st *state) price() int {
+	switch {
+	case st.cfg.Accounts != nil:
+		return bcrypt.DefaultCost
+	case st.passwd != nil:
+		return st.passwd.cost()
+	}
+	return bcrypt.MinCost
+}
+
 // Required says whether there is any way to prove a name: without one, everybody is let in.
 func (s *Service) Required() bool { return s.state.Load().required() }
 
 func (st *state) required() bool {
-	return st.passwd != nil || st.bearer != nil || st.cfg.APIKeys || st.identity != nil
+	return st.passwordsUsed() || st.bearer != nil || st.cfg.APIKeys || st.identity != nil
 }
+
+// ownTokens says that there is a token server of ours.
+func (st *state) ownTokens() bool { return st.cfg.Bearer != nil && st.cfg.Bearer.Own != nil }
 
 // Methods says what a client may log in with.
 type Methods struct {
@@ -166,10 +201,13 @@ type Methods struct {
 	Bearer *BearerConfig
 }
 
+// OwnTokens says that the token server is ours.
+func (m Methods) OwnTokens() bool { return m.Bearer != nil && m.Bearer.Own != nil }
+
 // Methods tells the methods that are configured.
 func (s *Service) Methods() Methods {
 	st := s.state.Load()
-	return Methods{Passwords: st.passwd != nil, APIKeys: st.cfg.APIKeys, Bearer: st.cfg.Bearer}
+	return Methods{Passwords: st.passwordsUsed(), APIKeys: st.cfg.APIKeys, Bearer: st.cfg.Bearer}
 }
 
 // FailDelay is how long a failed attempt is to wait for its answer.
@@ -214,36 +252,57 @@ func (s *Service) fromHeader(ctx context.Context, st *state, c Credentials) (*Su
 		if !ok {
 			return nil, ErrCredentials
 		}
-		return s.login(ctx, st, user, password)
+		return s.login(ctx, st, login{user, password, c.Address})
 	case Bearer:
 		if st.bearer != nil {
-			return st.bearer.verify(value)
+			return s.fromToken(ctx, st, value)
 		}
 	}
 	return nil, ErrCredentials
 }
 
 // login tries what the secret looks like first: comparing a key with a password's hash would cost more than the request.
-func (s *Service) login(ctx context.Context, st *state, user, secret string) (*Subject, error) {
-	if st.cfg.APIKeys && strings.HasPrefix(secret, KeyPrefix) {
-		who, err := s.fromKey(ctx, st, user, secret)
+func (s *Service) login(ctx context.Context, st *state, in login) (*Subject, error) {
+	if st.cfg.APIKeys && strings.HasPrefix(in.secret, KeyPrefix) {
+		who, err := s.fromKey(ctx, st, in.user, in.secret)
 		if !errors.Is(err, ErrCredentials) {
 			return who, err
 		}
 	}
-	if st.passwd != nil && st.passwd.check(user, secret) {
-		return st.subject(user, Password, Password), nil
+	if st.passwordsUsed() {
+		return s.byPassword(ctx, st, in)
 	}
 	return nil, ErrCredentials
 }
 
-// stillThere says whether a user that once proved its name with a method is one still: a key or a session must not
-// outlive the user's line in the password file.
-func (st *state) stillThere(user string, proof Method) bool {
-	if proof == Password {
-		return st.passwd != nil && st.passwd.has(user)
+// fromToken takes a token. One of ours is worth nothing once its user has gone.
+func (s *Service) fromToken(ctx context.Context, st *state, token string) (*Subject, error) {
+	who, err := st.bearer.verify(token)
+	if err != nil || !who.Own || who.Name == "" {
+		return who, err
 	}
-	return true
+	admin, err := st.stillThere(ctx, who.Name, who.Proof)
+	if err != nil {
+		return nil, err
+	}
+	who.Admin, who.Groups = admin, st.policy.GroupsOf(who.Name)
+	return who, nil
+}
+
+// stillThere says whether a user that once proved its name with a method is one still, and whether it is an
+// administrator: a key, a session or a token must not outlive the user's line in the password file or its account.
+func (st *state) stillThere(ctx context.Context, user string, proof Method) (admin bool, err error) {
+	if proof != Password {
+		return false, nil
+	}
+	who, err := st.lookup(ctx, user)
+	switch {
+	case err != nil:
+		return false, notFound(err)
+	case !who.active:
+		return false, ErrInactive
+	}
+	return who.admin, nil
 }
 
 // notFound turns a missing row into ErrCredentials and keeps other errors.

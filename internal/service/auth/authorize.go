@@ -2,6 +2,8 @@ package auth
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/containerd/errdefs"
 )
@@ -19,7 +21,9 @@ func (s *Service) Authorize(who *Subject, q Query) error {
 func (s *Service) decide(who *Subject, q Query) error {
 	st := s.state.Load()
 	if who.Method == Token {
-		return granted(who, q)
+		if err := granted(who, q); err != nil || !who.Own {
+			return err
+		}
 	}
 	if !scoped(who.Scopes, q) {
 		return &Refused{Action: q.Action, Repo: q.Repo, Reason: "the API key's scopes do not cover it"}
@@ -33,7 +37,7 @@ func (s *Service) decide(who *Subject, q Query) error {
 // Has says whether a subject has a behaviour such as DetectManifestCollision; those are had only where a policy says so.
 func (s *Service) Has(who *Subject, q Query) bool {
 	st := s.state.Load()
-	return st.policy.enabled && who.Method != Token && st.policy.allow(who, q) == nil
+	return st.policy.enabled && !who.foreign() && st.policy.allow(who, q) == nil
 }
 
 // Readable is a predicate for lists: the repositories that a subject may read. nil means all.
@@ -50,10 +54,83 @@ func (s *Service) Readable(who *Subject, q Query) func(repo string) bool {
 	}
 }
 
+// Catalogue says whether a subject may ask for the list of repositories, and which of them it sees (nil means all). A
+// token that names the catalogue shows what its subject may read when it is one of ours, and everything when it is not.
+func (s *Service) Catalogue(who *Subject, q Query) (may func(repo string) bool, err error) {
+	if err := s.Enter(who); err != nil {
+		return nil, err
+	}
+	named := slices.ContainsFunc(who.Grants, func(g Grant) bool { return g.Type == "registry" && g.Name == "catalog" })
+	switch {
+	case who.Own && !named:
+		return nil, &InsufficientScope{Refused: Refused{Action: Read, Repo: "catalog"}}
+	case who.Own:
+		bare := *who
+		bare.Grants, bare.Own, bare.Method = nil, false, Password
+		if who.Name == "" {
+			bare.Method = Anonymous
+		}
+		return s.Readable(&bare, q), nil
+	case named:
+		return nil, nil
+	}
+	return s.Readable(who, q), nil
+}
+
+// Allowed is what a subject may do of what it asks for, in the words of token servers: what a token of ours is to say.
+// Conditions of policies are taken as met, because they are asked again with each request.
+func (s *Service) Allowed(who *Subject, asked Grant) []string {
+	st := s.state.Load()
+	kind, _, _ := strings.Cut(asked.Type, "(")
+	if kind == "registry" && asked.Name == "catalog" {
+		if who.Scopes == nil && (!who.IsAnonymous() || !st.required() || st.policy.anyAnonymous) {
+			return intersect(asked.Actions, []string{"*"})
+		}
+		return nil
+	}
+	if kind != "repository" || who.Method == Token {
+		return nil
+	}
+	var have []string
+	for _, a := range []Action{Read, Create, Update, Delete} {
+		if word := TokenAction(a); s.possible(st, who, Query{Action: a, Repo: asked.Name}) && !slices.Contains(have, word) {
+			have = append(have, word)
+		}
+	}
+	if len(have) == 3 {
+		have = append(have, "*")
+	} else if slices.Contains(asked.Actions, "*") {
+		return have // as much of everything as there is
+	}
+	return intersect(asked.Actions, have)
+}
+
+func intersect(asked, have []string) []string {
+	var out []string
+	for _, a := range asked {
+		if slices.Contains(have, a) && !slices.Contains(out, a) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// possible is decide for the case that all conditions hold.
+func (s *Service) possible(st *state, who *Subject, q Query) bool {
+	if !scoped(who.Scopes, q) || !st.policy.enabled && who.IsAnonymous() && st.required() {
+		return false
+	}
+	q.unconditional = true
+	return st.policy.allow(who, q) == nil
+}
+
 // Enter says whether a subject may use the registry at all, that is GET /v2/: anonymous subjects may where nobody needs
 // a name or where some repository is open to them.
 func (s *Service) Enter(who *Subject) error {
 	st := s.state.Load()
+	if who.Method == Anonymous && st.ownTokens() {
+		return fmt.Errorf("get a token: %w", errdefs.ErrUnauthenticated) // clients learn only here that there are tokens
+	}
 	if who.IsAnonymous() && st.required() && !st.policy.anyAnonymous {
 		return fmt.Errorf("log in: %w", errdefs.ErrUnauthenticated)
 	}
@@ -104,5 +181,5 @@ func (s *Service) Conditional() bool { return s.state.Load().policy.conditional 
 // TellsUpdate says whether create and update may be answered differently for a subject; else nobody needs to find out
 // which of them a push is.
 func (s *Service) TellsUpdate(who *Subject) bool {
-	return who.Method != Token && (who.Scopes != nil || s.state.Load().policy.enabled)
+	return !who.foreign() && (who.Scopes != nil || s.state.Load().policy.enabled)
 }

@@ -26,6 +26,16 @@ type BearerConfig struct {
 	Realm, Service string
 	// Cert is a PEM file with the public key that signs tokens, or a certificate of it.
 	Cert string
+	// Own is our own token server instead of Cert's. Realm may be empty then: the server's own address is told.
+	Own OwnTokens
+	// Issuer is what our own tokens name as theirs.
+	Issuer string
+}
+
+// OwnTokens are the keys of our own token server.
+type OwnTokens interface {
+	// PublicKey finds a key by the ID in a token's header; false when there is none, or none any more.
+	PublicKey(kid string) (*ecdsa.PublicKey, bool)
 }
 
 // Grant is one entry of a token's "access" claim.
@@ -37,13 +47,19 @@ type Grant struct {
 
 type bearer struct {
 	parser *jwt.Parser
-	key    crypto.PublicKey
+	key    jwt.Keyfunc
+	own    bool
+	seen   *seenTokens
+	now    func() time.Time
 }
 
 // leeway is how far clocks may differ.
 const leeway = 10 * time.Second
 
 func newBearer(cfg BearerConfig, now func() time.Time) (*bearer, error) {
+	if cfg.Own != nil {
+		return ownBearer(cfg, now), nil
+	}
 	data, err := os.ReadFile(cfg.Cert)
 	if err != nil {
 		return nil, fmt.Errorf("bearer key: %w", err)
@@ -63,9 +79,23 @@ func newBearer(cfg BearerConfig, now func() time.Time) (*bearer, error) {
 	default:
 		return nil, fmt.Errorf("bearer key %s: %T cannot verify tokens", cfg.Cert, key)
 	}
-	return &bearer{key: key, parser: jwt.NewParser(
+	return &bearer{now: now, key: func(*jwt.Token) (any, error) { return key, nil }, parser: jwt.NewParser(
 		jwt.WithValidMethods(algorithms), jwt.WithAudience(cfg.Service), jwt.WithExpirationRequired(),
 		jwt.WithLeeway(leeway), jwt.WithTimeFunc(now))}, nil
+}
+
+// ownBearer takes tokens of our own server. Nothing in a token's header is believed but the name of its key.
+func ownBearer(cfg BearerConfig, now func() time.Time) *bearer {
+	key := func(t *jwt.Token) (any, error) {
+		kid, _ := t.Header["kid"].(string)
+		if k, ok := cfg.Own.PublicKey(kid); ok {
+			return k, nil
+		}
+		return nil, errors.New("the key is unknown")
+	}
+	return &bearer{now: now, own: true, key: key, seen: newSeenTokens(), parser: jwt.NewParser(
+		jwt.WithValidMethods([]string{"ES256"}), jwt.WithAudience(cfg.Service), jwt.WithIssuer(cfg.Issuer),
+		jwt.WithExpirationRequired(), jwt.WithTimeFunc(now))}
 }
 
 // parsePublicKey takes the first certificate or public key of a PEM file.
@@ -95,6 +125,8 @@ func parsePublicKey(data []byte) (crypto.PublicKey, error) {
 type claims struct {
 	jwt.RegisteredClaims
 	Access grants `json:"access"`
+	// Methods is how the subject of one of our own tokens proved its name (RFC 8176).
+	Methods []Method `json:"amr"`
 }
 
 // grants reads the claim as it is seen in the world: a list, or null.
@@ -119,12 +151,19 @@ func (g *grants) UnmarshalJSON(data []byte) error {
 }
 
 func (b *bearer) verify(token string) (*Subject, error) {
+	if who, ok := b.seen.find(token, b.now()); ok {
+		return who, nil
+	}
 	var c claims
-	_, err := b.parser.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) { return b.key, nil })
-	if err != nil {
+	if _, err := b.parser.ParseWithClaims(token, &c, b.key); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCredentials, err)
 	}
-	return &Subject{Name: c.Subject, Method: Token, Proof: Token, Grants: c.Access}, nil
+	who := &Subject{Name: c.Subject, Method: Token, Proof: Token, Grants: c.Access, Own: b.own}
+	if b.own && len(c.Methods) == 1 {
+		who.Proof = c.Methods[0]
+	}
+	b.seen.add(token, who, c.ExpiresAt.Time)
+	return who, nil
 }
 
 // granted decides by the token alone: pull is read, push is create and update, delete is delete, "*" is all. The class of
@@ -138,7 +177,7 @@ func granted(who *Subject, q Query) error {
 			return nil
 		}
 	}
-	return &InsufficientScope{Refused{Action: q.Action, Repo: q.Repo}}
+	return &InsufficientScope{Refused: Refused{Action: q.Action, Repo: q.Repo}, Named: who.Own && who.Name != ""}
 }
 
 // TokenAction is an action in the words of token servers.
@@ -153,7 +192,11 @@ func TokenAction(a Action) string {
 }
 
 // InsufficientScope is a token that does not cover the request: the client is told which scope to ask for.
-type InsufficientScope struct{ Refused }
+type InsufficientScope struct {
+	Refused
+	// Named says that it is one of ours, of somebody with a name: it could not be had for this.
+	Named bool
+}
 
 // Unwrap gives the class ErrUnauthenticated: another token may do.
 func (i *InsufficientScope) Unwrap() error { return errdefs.ErrUnauthenticated }

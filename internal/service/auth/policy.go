@@ -62,7 +62,8 @@ type Query struct {
 	Reference string
 	// Facts are what conditions may ask besides; nil has none of it.
 	Facts *condition.Facts
-	admin bool
+	// admin: the subject is one; unconditional: conditions are taken as met.
+	admin, unconditional bool
 }
 
 // Policy is a compiled AccessControl. The zero value and nil allow everything.
@@ -170,9 +171,9 @@ func (p *Policy) find(repo string) *rules {
 	return literal
 }
 
-// isAdmin says whether the admin policy names the subject.
+// isAdmin says whether the admin policy names the subject, or its account is an administrator's.
 func (p *Policy) isAdmin(s *Subject) bool {
-	return s.Name != "" && (slices.Contains(p.admin.Users, s.Name) || overlap(p.admin.Groups, s.Groups))
+	return s.Name != "" && (s.Admin || slices.Contains(p.admin.Users, s.Name) || overlap(p.admin.Groups, s.Groups))
 }
 
 // Refused is a denial. Reason, when not empty, is a condition's message, for the client to read.
@@ -239,7 +240,7 @@ func (p *compiledPolicy) names(s *Subject) bool {
 // unmet is the index of the first condition that does not hold, -1 when all do. A condition that cannot be computed
 // does not hold.
 func (p *compiledPolicy) unmet(s *Subject, q Query) int {
-	if len(p.conditions) == 0 {
+	if len(p.conditions) == 0 || q.unconditional {
 		return -1
 	}
 	f := condition.Facts{}

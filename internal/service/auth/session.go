@@ -72,10 +72,16 @@ func (s *Service) fromCookie(ctx context.Context, st *state, cookie string) (*Su
 	if err != nil {
 		return nil, notFound(err)
 	}
-	if !s.now().Before(session.Expires) || !st.stillThere(session.User, session.Proof) {
+	if !s.now().Before(session.Expires) {
 		return nil, ErrCredentials
 	}
-	return st.subject(session.User, Cookie, session.Proof), nil
+	admin, err := st.stillThere(ctx, session.User, session.Proof)
+	if err != nil {
+		return nil, err
+	}
+	who := st.subject(session.User, Cookie, session.Proof)
+	who.Admin = admin
+	return who, nil
 }
 
 func hashSession(name string) string {
