@@ -53,10 +53,14 @@ func (c contentStore) Writer(ctx context.Context, opts ...content.WriterOpt) (co
 	return c.inner.Writer(inNamespace(ctx), opts...)
 }
 
-type snapshotter struct{ inner snapshots.Snapshotter }
+// snapshotter also finds layers that were adopted under their chain ID.
+type snapshotter struct {
+	inner   snapshots.Snapshotter
+	aliases *aliases
+}
 
 func (s snapshotter) Stat(ctx context.Context, key string) (snapshots.Info, error) {
-	return s.inner.Stat(inNamespace(ctx), key)
+	return s.inner.Stat(inNamespace(ctx), s.aliases.of(ctx, key))
 }
 
 func (s snapshotter) Update(ctx context.Context, i snapshots.Info, paths ...string) (snapshots.Info, error) {
@@ -64,7 +68,7 @@ func (s snapshotter) Update(ctx context.Context, i snapshots.Info, paths ...stri
 }
 
 func (s snapshotter) Usage(ctx context.Context, key string) (snapshots.Usage, error) {
-	return s.inner.Usage(inNamespace(ctx), key)
+	return s.inner.Usage(inNamespace(ctx), s.aliases.of(ctx, key))
 }
 
 func (s snapshotter) Mounts(ctx context.Context, key string) ([]mount.Mount, error) {
@@ -72,11 +76,11 @@ func (s snapshotter) Mounts(ctx context.Context, key string) ([]mount.Mount, err
 }
 
 func (s snapshotter) Prepare(ctx context.Context, key, parent string, opts ...snapshots.Opt) ([]mount.Mount, error) {
-	return s.inner.Prepare(inNamespace(ctx), key, parent, opts...)
+	return s.inner.Prepare(inNamespace(ctx), key, s.aliases.of(ctx, parent), opts...)
 }
 
 func (s snapshotter) View(ctx context.Context, key, parent string, opts ...snapshots.Opt) ([]mount.Mount, error) {
-	return s.inner.View(inNamespace(ctx), key, parent, opts...)
+	return s.inner.View(inNamespace(ctx), key, s.aliases.of(ctx, parent), opts...)
 }
 
 func (s snapshotter) Commit(ctx context.Context, name, key string, opts ...snapshots.Opt) error {
@@ -93,7 +97,11 @@ func (s snapshotter) Walk(ctx context.Context, fn snapshots.WalkFunc, filters ..
 
 func (s snapshotter) Close() error { return s.inner.Close() }
 
-type leaseManager struct{ inner leases.Manager }
+// leaseManager also holds adopted layers by their chain ID.
+type leaseManager struct {
+	inner   leases.Manager
+	aliases *aliases
+}
 
 func (l leaseManager) Create(ctx context.Context, opts ...leases.Opt) (leases.Lease, error) {
 	return l.inner.Create(inNamespace(ctx), opts...)
@@ -108,6 +116,9 @@ func (l leaseManager) List(ctx context.Context, filters ...string) ([]leases.Lea
 }
 
 func (l leaseManager) AddResource(ctx context.Context, lease leases.Lease, r leases.Resource) error {
+	if r.Type == snapshotResource {
+		r.ID = l.aliases.of(ctx, r.ID)
+	}
 	return l.inner.AddResource(inNamespace(ctx), lease, r)
 }
 

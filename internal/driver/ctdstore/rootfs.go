@@ -230,6 +230,7 @@ type layerSize struct {
 }
 
 func (s *Store) layerSize(ctx context.Context, name string) (layerSize, error) {
+	name = s.SnapshotName(ctx, name)
 	if v, ok := s.sizes.Load(name); ok {
 		l, _ := v.(layerSize)
 		return l, nil

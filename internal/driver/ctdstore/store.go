@@ -41,6 +41,8 @@ const (
 	leaseLabel = "longshore.operation"
 	// snapshotLabel on a configuration blob keeps the unpacked layers alive as long as the image.
 	snapshotLabel = "containerd.io/gc.ref.snapshot." + SnapshotterName
+	// snapshotResource is the type of a snapshot that a lease holds.
+	snapshotResource = "snapshots/" + SnapshotterName
 )
 
 // Store is the engine's content, snapshots and names. It is safe for concurrent use.
@@ -56,6 +58,7 @@ type Store struct {
 	images  *imageStore
 	leases  leases.Manager
 	snaps   snapshots.Snapshotter
+	aliases *aliases
 
 	unpacking singleflight.Group // by chain ID: two users of one image share the work
 	dirty     chan struct{}      // a deletion happened; capacity 1
@@ -106,10 +109,11 @@ func (s *Store) build(ctx context.Context, dataRoot string) error {
 		}
 	})
 	s.content = contentStore{s.db.ContentStore()}
-	s.snaps = snapshotter{s.db.Snapshotter(SnapshotterName)}
-	s.leases = leaseManager{metadata.NewLeaseManager(s.db)}
+	s.aliases = &aliases{inner: s.db.Snapshotter(SnapshotterName)}
+	s.snaps = snapshotter{s.aliases.inner, s.aliases}
+	s.leases = leaseManager{metadata.NewLeaseManager(s.db), s.aliases}
 	s.images = &imageStore{inner: metadata.NewImageStore(s.db)}
-	return nil
+	return s.loadAdopted(ctx)
 }
 
 // Close releases the databases. Nothing may use the store afterwards.

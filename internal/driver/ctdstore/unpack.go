@@ -93,7 +93,7 @@ func (s *Store) holdSnapshot(ctx context.Context, chain digest.Digest) error {
 	if !ok {
 		return nil
 	}
-	r := leases.Resource{ID: chain.String(), Type: "snapshots/" + SnapshotterName}
+	r := leases.Resource{ID: chain.String(), Type: snapshotResource}
 	if err := s.leases.AddResource(ctx, leases.Lease{ID: id}, r); err != nil {
 		return fmt.Errorf("hold snapshot %s: %w", chain, err)
 	}
@@ -101,7 +101,7 @@ func (s *Store) holdSnapshot(ctx context.Context, chain digest.Digest) error {
 }
 
 func (s *Store) tie(ctx context.Context, config, chain digest.Digest) error {
-	return s.Label(ctx, config, map[string]string{snapshotLabel: chain.String()})
+	return s.Label(ctx, config, map[string]string{snapshotLabel: s.SnapshotName(ctx, chain.String())})
 }
 
 func (s *Store) unpackAll(ctx context.Context, l Layers) error {
@@ -153,7 +153,7 @@ func (s *Store) commitAll(ctx context.Context, l Layers, layers []*layer, chains
 		}
 		parent := ""
 		if i > 0 {
-			parent = chains[i-1].String()
+			parent = s.SnapshotName(ctx, chains[i-1].String())
 		}
 		if err := layers[i].commit(ctx, chains[i].String(), parent); err != nil {
 			return fmt.Errorf("commit layer %s: %w", l.Blobs[i].Digest, err)
