@@ -1,0 +1,144 @@
+// Package buildkit carries out builds: BuildKit in process, on the engine's own content store, snapshots, leases and
+// image names. There is no second daemon and no second copy of a layer.
+//
+// Life cycle: New starts nothing; Sweep, at the engine's start, removes what a killed engine's builds left; the solver,
+// its databases and the control API are made at first use; Close takes them down. What is kept on disk lies below
+// Config.Root: the cache's records, the solver's keys, the history of builds.
+package buildkit
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/leases"
+	"github.com/containerd/containerd/v2/core/metadata"
+	"github.com/containerd/containerd/v2/core/remotes/docker"
+	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/moby/buildkit/client"
+	digest "github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"longshore/internal/core/network"
+)
+
+// Store is the engine's store, as far as builds need it.
+type Store interface {
+	Content() content.Store
+	Snapshotter() snapshots.Snapshotter
+	Leases() leases.Manager
+	// Metadata is the database below them, for BuildKit's second namespace (its history).
+	Metadata() *metadata.DB
+	GarbageCollect(ctx context.Context) error
+	// Adopt makes the committed snapshot of that name the unpacked form of an image's layers: config is the image's
+	// configuration, chain the layers' chain ID.
+	Adopt(ctx context.Context, config, chain digest.Digest, snapshot string) error
+	// SnapshotName is the snapshot that stands for a chain ID.
+	SnapshotName(ctx context.Context, name string) string
+}
+
+// Images is the engine's images, as far as builds need it.
+type Images interface {
+	images.Store
+	// Built names a new image, durably and at once. Without names it is kept as one without a name. What had a name
+	// before loses it.
+	Built(ctx context.Context, target ocispec.Descriptor, names []string) error
+}
+
+// Networks gives steps their network.
+type Networks interface {
+	Open(ctx context.Context, r network.Request) (network.Sandbox, error)
+	Close(ctx context.Context, id string) error
+}
+
+// Config holds the builder's settings.
+type Config struct {
+	// Root is where the builder keeps its own state, ExecRoot where steps run (lost at reboot).
+	Root, ExecRoot string
+	// Runtime is the OCI runtime's path; it must know runc's command line.
+	Runtime      string
+	CgroupParent string
+	DNS          DNS
+	// GC are the policies by which the cache shrinks; none: it never does by itself.
+	GC []client.PruneInfo
+	// Hosts tells how registries are reached.
+	Hosts docker.RegistryHosts
+	// HostGateway is the address that "host-gateway" stands for.
+	HostGateway func() string
+	Log         *slog.Logger
+}
+
+// DNS is what steps find in /etc/resolv.conf; without servers it is made of the host's.
+type DNS struct{ Servers, Options, Search []string }
+
+// Deps are what the builder works on.
+type Deps struct {
+	Store    Store
+	Images   Images
+	Networks Networks
+}
+
+// Builder implements build.Builder and build.Wire. It is safe for concurrent use.
+type Builder struct {
+	cfg  Config
+	deps Deps
+
+	mu     sync.Mutex
+	core   *core // nil until first used
+	closed bool
+
+	running running
+}
+
+var errClosed = errors.New("the builder is shutting down")
+
+// New checks nothing and starts nothing.
+func New(cfg Config, deps Deps) *Builder {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Builder{cfg: cfg, deps: deps, running: running{builds: map[string]context.CancelFunc{}}}
+}
+
+// open makes the solver at first use.
+func (b *Builder) open(ctx context.Context) (*core, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil, errClosed
+	}
+	if b.core == nil {
+		c, err := newCore(context.WithoutCancel(ctx), b.cfg, b.deps)
+		if err != nil {
+			return nil, err
+		}
+		b.core = c
+	}
+	return b.core, nil
+}
+
+// opened is the solver when there is one already.
+func (b *Builder) opened() *core {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.core
+}
+
+// Close cancels what runs and closes the databases. Nothing may use the builder afterwards.
+func (b *Builder) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil
+	}
+	b.closed = true
+	b.running.cancelAll()
+	b.running.wait.Wait()
+	if b.core == nil {
+		return nil
+	}
+	return b.core.close()
+}

@@ -1,0 +1,107 @@
+package buildkit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/moby/buildkit/cache/remotecache"
+	"github.com/moby/buildkit/cache/remotecache/inline"
+	"github.com/moby/buildkit/cache/remotecache/local"
+	"github.com/moby/buildkit/cache/remotecache/registry"
+	"github.com/moby/buildkit/cmd/buildkitd/config"
+	"github.com/moby/buildkit/control"
+	"github.com/moby/buildkit/frontend"
+	dockerfile "github.com/moby/buildkit/frontend/dockerfile/builder"
+	"github.com/moby/buildkit/frontend/gateway"
+	"github.com/moby/buildkit/frontend/gateway/forwarder"
+	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/solver"
+	"github.com/moby/buildkit/solver/bboltcachestorage"
+	"github.com/moby/buildkit/util/db/boltutil"
+	"github.com/moby/buildkit/util/entitlements"
+	"github.com/moby/buildkit/worker"
+	"go.etcd.io/bbolt"
+	"google.golang.org/grpc"
+)
+
+// core is the opened builder: BuildKit's controller with one worker.
+type core struct {
+	worker     *localWorker
+	controller *control.Controller
+	sessions   *session.Manager
+	server     *grpc.Server
+	stop       chan struct{} // closed when the builder goes
+}
+
+func newCore(ctx context.Context, cfg Config, deps Deps) (*core, error) {
+	if err := os.MkdirAll(cfg.Root, 0o700); err != nil {
+		return nil, fmt.Errorf("make the builder's root: %w", err)
+	}
+	w, err := newWorker(ctx, cfg, deps)
+	if err != nil {
+		return nil, err
+	}
+	sessions, err := session.NewManager()
+	if err != nil {
+		return nil, fmt.Errorf("make session manager: %w", err)
+	}
+	c := &core{worker: w, sessions: sessions, stop: make(chan struct{})}
+	if c.controller, err = newController(ctx, cfg, c); err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	c.server = newServer(c.controller)
+	return c, nil
+}
+
+func newController(ctx context.Context, cfg Config, c *core) (*control.Controller, error) {
+	workers := &worker.Controller{}
+	if err := workers.Add(c.worker); err != nil {
+		return nil, fmt.Errorf("add worker: %w", err)
+	}
+	external, err := gateway.NewGatewayFrontend(workers.Infos(), nil)
+	if err != nil {
+		return nil, fmt.Errorf("make gateway frontend: %w", err)
+	}
+	builtIn := forwarder.NewGatewayForwarder(workers.Infos(), dockerfile.Build)
+	keys, err := bboltcachestorage.NewStore(filepath.Join(cfg.Root, "cache.db"))
+	if err != nil {
+		return nil, fmt.Errorf("open the solver's keys: %w", err)
+	}
+	history, err := boltutil.SafeOpen(filepath.Join(cfg.Root, "history.db"), 0o600, &bbolt.Options{FreelistType: bbolt.FreelistMapType})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open build history: %w", err), keys.Close())
+	}
+	w, kept := c.worker, int64(50)
+	return control.NewController(control.Opt{
+		SessionManager: c.sessions, WorkerController: workers,
+		Frontends: map[string]frontend.Frontend{
+			"dockerfile.v0": builtIn,
+			"gateway.v0":    withFallback(external, builtIn, cfg.Log),
+		},
+		CacheManager: solver.NewCacheManager(ctx, "local", keys, worker.NewCacheResultStorage(workers)),
+		ResolveCacheExporterFuncs: map[string]remotecache.ResolveCacheExporterFunc{
+			"registry": registry.ResolveCacheExporterFunc(c.sessions, cfg.Hosts),
+			"local":    local.ResolveCacheExporterFunc(c.sessions),
+			"inline":   inline.ResolveCacheExporterFunc(),
+		},
+		ResolveCacheImporterFuncs: map[string]remotecache.ResolveCacheImporterFunc{
+			"registry": registry.ResolveCacheImporterFunc(c.sessions, w.ContentStore(), cfg.Hosts),
+			"local":    local.ResolveCacheImporterFunc(c.sessions),
+		},
+		Entitlements: []string{string(entitlements.EntitlementNetworkHost), string(entitlements.EntitlementSecurityInsecure), string(entitlements.EntitlementDevice)},
+		HistoryDB:    history, CacheStore: keys, LeaseManager: w.LeaseManager(), ContentStore: w.ContentStore(),
+		HistoryConfig:  &config.HistoryConfig{MaxAge: config.Duration{Duration: 48 * time.Hour}, MaxEntries: &kept},
+		GarbageCollect: w.GarbageCollect, GracefulStop: c.stop,
+	})
+}
+
+// close takes everything down; the controller closes worker and databases.
+func (c *core) close() error {
+	close(c.stop)
+	c.server.Stop()
+	return errors.Join(c.controller.Close())
+}

@@ -1,0 +1,209 @@
+package buildkit
+
+import (
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+
+	"github.com/distribution/reference"
+	controlapi "github.com/moby/buildkit/api/services/control"
+	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/util/entitlements"
+
+	"longshore/internal/core/build"
+	"longshore/internal/core/fault"
+)
+
+// solveRequest turns a request into BuildKit's, with the session that serves it.
+func (b *Builder) solveRequest(r build.Request, sessionID string) (*controlapi.SolveRequest, error) {
+	attrs, err := b.frontendAttrs(r)
+	if err != nil {
+		return nil, err
+	}
+	out := &controlapi.SolveRequest{
+		Ref: r.ID, Session: sessionID, Frontend: "dockerfile.v0", FrontendAttrs: attrs,
+		Cache: &controlapi.CacheOptions{},
+	}
+	for _, c := range r.Cache.From {
+		out.Cache.Imports = append(out.Cache.Imports, &controlapi.CacheOptionsEntry{Type: c.Type, Attrs: c.Attrs})
+	}
+	for _, c := range r.Cache.To {
+		out.Cache.Exports = append(out.Cache.Exports, &controlapi.CacheOptionsEntry{Type: c.Type, Attrs: c.Attrs})
+	}
+	if attrs["force-network-mode"] == "host" {
+		out.Entitlements = append(out.Entitlements, string(entitlements.EntitlementNetworkHost))
+	}
+	out.Exporters, err = exporters(r)
+	return out, err
+}
+
+func exporters(r build.Request) ([]*controlapi.Exporter, error) {
+	var names []string
+	for _, n := range r.Output.Names {
+		ref, err := reference.ParseNormalizedNamed(n)
+		if err != nil {
+			return nil, fault.Invalid("%w", err)
+		}
+		if _, digested := ref.(reference.Digested); digested {
+			return nil, fault.Invalid("build tag cannot contain a digest")
+		}
+		names = append(names, reference.TagNameOnly(ref).String())
+	}
+	if len(r.Output.Exporters) == 0 {
+		return []*controlapi.Exporter{{Type: exporterMoby, Attrs: map[string]string{"name": strings.Join(names, ",")}}}, nil
+	}
+	var out []*controlapi.Exporter
+	for _, e := range r.Output.Exporters {
+		attrs := map[string]string{}
+		for k, v := range e.Attrs {
+			attrs[k] = v
+		}
+		if imageLike(e.Type) && attrs["name"] == "" && len(names) > 0 {
+			attrs["name"] = strings.Join(names, ",")
+		}
+		typ := e.Type
+		if typ == "registry" {
+			typ, attrs["push"] = client.ExporterImage, "true"
+		}
+		out = append(out, &controlapi.Exporter{Type: typ, Attrs: attrs})
+	}
+	return out, nil
+}
+
+func imageLike(typ string) bool {
+	switch typ {
+	case exporterMoby, client.ExporterImage, client.ExporterDocker, client.ExporterOCI, "registry":
+		return true
+	}
+	return false
+}
+
+// frontendAttrs are what the Dockerfile frontend reads.
+func (b *Builder) frontendAttrs(r build.Request) (map[string]string, error) {
+	a := map[string]string{"image-resolve-mode": "local"}
+	if r.Cache.Pull {
+		a["image-resolve-mode"] = "pull"
+	}
+	if r.Cache.None {
+		a["no-cache"] = ""
+	}
+	set(a, "filename", r.Dockerfile)
+	set(a, "target", r.Target)
+	set(a, "platform", strings.Join(r.Platforms, ","))
+	if r.Source.Remote != "" && r.Source.Remote != "client-session" {
+		a["context"] = r.Source.Remote
+	}
+	for k, v := range r.Args {
+		if v != nil {
+			a["build-arg:"+k] = *v
+		}
+	}
+	for k, v := range r.Labels {
+		a["label:"+k] = v
+	}
+	if err := b.runAttrs(a, r.Run); err != nil {
+		return nil, err
+	}
+	if err := cacheAttrs(a, r.Cache.From); err != nil {
+		return nil, err
+	}
+	for k, v := range r.Attrs {
+		a[k] = v
+	}
+	return a, nil
+}
+
+// cacheAttrs tell the frontend too where results may come from.
+func cacheAttrs(a map[string]string, from []build.CacheSource) error {
+	if len(from) == 0 {
+		return nil
+	}
+	var entries []*controlapi.CacheOptionsEntry
+	for _, c := range from {
+		entries = append(entries, &controlapi.CacheOptionsEntry{Type: c.Type, Attrs: c.Attrs})
+	}
+	text, err := json.Marshal(entries)
+	if err != nil {
+		return fmt.Errorf("encode cache imports: %w", err)
+	}
+	a["cache-imports"] = string(text)
+	return nil
+}
+
+func set(a map[string]string, key, value string) {
+	if value != "" {
+		a[key] = value
+	}
+}
+
+func (b *Builder) runAttrs(a map[string]string, r build.Run) error {
+	switch r.Network {
+	case "", "default", "bridge":
+	case "host", "none":
+		a["force-network-mode"] = r.Network
+	default:
+		return fault.Invalid("network mode %q not supported by buildkit", r.Network)
+	}
+	hosts, err := b.extraHosts(r.ExtraHosts)
+	if err != nil {
+		return err
+	}
+	set(a, "add-hosts", hosts)
+	var limits []string
+	for _, u := range r.Ulimits {
+		limits = append(limits, u.String())
+	}
+	text, err := fields(limits)
+	if err != nil {
+		return err
+	}
+	set(a, "ulimit", text)
+	set(a, "cgroup-parent", r.CgroupParent)
+	set(a, "cpusetcpus", r.CPUSetCPUs)
+	set(a, "cpusetmems", r.CPUSetMems)
+	for key, n := range map[string]int64{
+		"shm-size": r.ShmSize, "memory": r.Memory, "memswap": r.MemorySwap, "cpushares": r.CPUShares, "cpuperiod": r.CPUPeriod, "cpuquota": r.CPUQuota,
+	} {
+		if n != 0 {
+			a[key] = strconv.FormatInt(n, 10)
+		}
+	}
+	return nil
+}
+
+func (b *Builder) extraHosts(hosts []string) (string, error) {
+	var out []string
+	for _, h := range hosts {
+		name, addr, ok := strings.Cut(h, ":")
+		if !ok || name == "" {
+			return "", fault.Invalid("bad format for add-host: %q", h)
+		}
+		if addr == "host-gateway" {
+			if addr = hostGateway(b.cfg); addr == "" {
+				return "", fault.Invalid("unable to derive the IP value for host-gateway")
+			}
+		}
+		if net.ParseIP(strings.Trim(addr, "[]")) == nil {
+			return "", fault.Invalid("invalid IP address in add-host: %q", addr)
+		}
+		out = append(out, name+"="+strings.Trim(addr, "[]"))
+	}
+	return fields(out)
+}
+
+// fields joins values as the frontend takes them apart: one line of comma-separated values.
+func fields(values []string) (string, error) {
+	if len(values) == 0 {
+		return "", nil
+	}
+	var b strings.Builder
+	w := csv.NewWriter(&b)
+	if err := w.Write(values); err != nil {
+		return "", err
+	}
+	w.Flush()
+	return strings.TrimSuffix(b.String(), "\n"), w.Error()
+}

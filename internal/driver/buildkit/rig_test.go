@@ -1,0 +1,175 @@
+package buildkit_test
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/moby/buildkit/client"
+	"github.com/moby/moby/api/types/events"
+	"github.com/tonistiigi/fsutil"
+
+	"longshore/internal/core/build"
+	"longshore/internal/core/network"
+	"longshore/internal/driver/buildkit"
+	"longshore/internal/driver/ctdstore"
+	"longshore/internal/driver/registryclient"
+	"longshore/internal/service/engine/images"
+)
+
+// silence takes events.
+type silence struct{}
+
+func (silence) Publish(context.Context, events.Message) {}
+
+// loopback gives each step an empty network namespace.
+type loopback struct{}
+
+func (loopback) Open(context.Context, network.Request) (network.Sandbox, error) {
+	return network.Sandbox{}, nil
+}
+
+func (loopback) Close(context.Context, string) error { return nil }
+
+// rig is a builder on real stores with a busybox image.
+type rig struct {
+	*buildkit.Builder
+	t      testing.TB
+	store  *ctdstore.Store
+	images *images.Service
+	root   string
+}
+
+func newRig(t testing.TB) *rig {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: overlayfs, containers")
+	}
+	root, err := os.MkdirTemp("/var/tmp", "lsb")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(root); err != nil {
+			t.Error(err)
+		}
+	})
+	r := openRig(t, root)
+	r.busybox()
+	return r
+}
+
+func openRig(t testing.TB, root string) *rig {
+	t.Helper()
+	store, err := ctdstore.Open(t.Context(), root, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	remote, err := registryclient.New(registryclient.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	svc, err := images.New(store, remote, silence{}, images.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := buildkit.New(buildkit.Config{
+		Root: filepath.Join(root, "buildkit"), ExecRoot: filepath.Join(root, "run"), Runtime: "runc",
+		Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	}, buildkit.Deps{Store: store, Images: svc.ForBuilds(), Networks: loopback{}})
+	r := &rig{Builder: b, t: t, store: store, images: svc, root: root}
+	t.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+func (r *rig) busybox() {
+	r.t.Helper()
+	cmd := exec.Command("../../../scripts/busybox-image.sh")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		r.t.Fatal(err)
+	}
+	err = r.images.Import(r.t.Context(), out, images.ImportOptions{Source: "-", Repo: "busybox", Changes: []string{"ENV PATH=/bin", "CMD sh"}}, func(any) error { return nil })
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// files is a build context.
+func files(t testing.TB, contents map[string]string) fsutil.FS {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range contents {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fs, err := fsutil.NewFS(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fs
+}
+
+// outcome is what a build said.
+type outcome struct {
+	build.Result
+	err    error
+	log    string
+	cached int
+	names  []string
+}
+
+// solve builds a Dockerfile with further files, named as "name", "content" pairs.
+func (r *rig) solve(req build.Request) outcome {
+	r.t.Helper()
+	ch := make(chan *client.SolveStatus)
+	var out outcome
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		var log strings.Builder
+		cached, names := map[string]bool{}, map[string]bool{}
+		for s := range ch {
+			for _, v := range s.Vertexes {
+				if !names[v.Name] {
+					names[v.Name] = true
+					out.names = append(out.names, v.Name)
+				}
+				if v.Cached {
+					cached[v.Digest.String()] = true
+				}
+			}
+			for _, l := range s.Logs {
+				log.Write(l.Data)
+			}
+		}
+		out.log, out.cached = log.String(), len(cached)
+	}()
+	out.Result, out.err = r.Solve(r.t.Context(), req, ch)
+	<-done
+	return out
+}
+
+func dockerfile(lines ...string) string { return strings.Join(lines, "\n") + "\n" }

@@ -1,0 +1,131 @@
+package buildkit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/containerd/containerd/v2/core/diff/apply"
+	"github.com/containerd/containerd/v2/plugins/diff/walking"
+	"github.com/containerd/platforms"
+	"github.com/moby/buildkit/cache/metadata"
+	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/executor"
+	"github.com/moby/buildkit/executor/oci"
+	"github.com/moby/buildkit/executor/resources"
+	"github.com/moby/buildkit/executor/runcexecutor"
+	"github.com/moby/buildkit/exporter"
+	"github.com/moby/buildkit/session"
+	containerdsnapshot "github.com/moby/buildkit/snapshot/containerd"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/leaseutil"
+	"github.com/moby/buildkit/util/network"
+	"github.com/moby/buildkit/version"
+	"github.com/moby/buildkit/worker/base"
+	wlabel "github.com/moby/buildkit/worker/label"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// localWorker is BuildKit's worker with the engine's image store as an exporter of its own.
+type localWorker struct {
+	*base.Worker
+	images Images
+	store  Store
+}
+
+// Exporter adds "moby", the engine's image store, to what BuildKit has.
+func (w *localWorker) Exporter(name string, sm *session.Manager) (exporter.Exporter, error) {
+	if name != exporterMoby && name != client.ExporterImage {
+		return w.Worker.Exporter(name, sm)
+	}
+	inner, err := w.Worker.Exporter(client.ExporterImage, sm)
+	if err != nil {
+		return nil, err
+	}
+	return &mobyExporter{inner: inner, worker: w}, nil
+}
+
+func newWorker(ctx context.Context, cfg Config, deps Deps) (*localWorker, error) {
+	opt, err := workerOpt(cfg, deps)
+	if err != nil {
+		return nil, err
+	}
+	w, err := base.NewWorker(ctx, opt)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("make build worker: %w", err), opt.MetadataStore.Close())
+	}
+	return &localWorker{Worker: w, images: deps.Images, store: deps.Store}, nil
+}
+
+func workerOpt(cfg Config, deps Deps) (opt base.WorkerOpt, err error) {
+	id, err := base.ID(cfg.Root)
+	if err != nil {
+		return opt, fmt.Errorf("read worker ID: %w", err)
+	}
+	monitor, err := resources.NewMonitor()
+	if err != nil {
+		return opt, fmt.Errorf("watch resources: %w", err)
+	}
+	providers := networkProviders(deps.Networks, cfg.Log)
+	exec, err := newExecutor(cfg, providers, monitor)
+	if err != nil {
+		return opt, err
+	}
+	records, err := metadata.NewStore(filepath.Join(cfg.Root, "metadata.db"))
+	if err != nil {
+		return opt, fmt.Errorf("open cache records: %w", err)
+	}
+	db := deps.Store.Metadata()
+	n := names{deps.Store}
+	blobs := containerdsnapshot.NewContentStore(db.ContentStore(), namespace)
+	snaps := snapshotter{deps.Store.Snapshotter(), n}
+	return base.WorkerOpt{
+		ID: id, Root: cfg.Root,
+		Labels: map[string]string{
+			wlabel.Executor: "oci", wlabel.Snapshotter: snapshotterName, wlabel.Network: "bridge", wlabel.OCIProcessMode: "sandbox",
+			"org.mobyproject.buildkit.worker.moby.host-gateway-ip": hostGateway(cfg),
+		},
+		Platforms:        []ocispec.Platform{platforms.Normalize(platforms.DefaultSpec())},
+		GCPolicy:         cfg.GC,
+		BuildkitVersion:  client.BuildkitVersion{Package: version.Package, Version: version.Version, Revision: version.Revision},
+		NetworkProviders: providers, Executor: exec, ResourceMonitor: monitor,
+		Snapshotter:  containerdsnapshot.NewSnapshotter(snapshotterName, snaps, namespace, nil),
+		ContentStore: blobs, Applier: apply.NewFileSystemApplier(blobs), Differ: walking.NewWalkingDiff(blobs),
+		ImageStore: deps.Images, RegistryHosts: cfg.Hosts,
+		LeaseManager:   leaseutil.WithNamespace(newLeaseManager(db, n), namespace),
+		GarbageCollect: collect(deps.Store), MetadataStore: records,
+		MountPoolRoot: filepath.Join(cfg.Root, "cachemounts"),
+	}, nil
+}
+
+func hostGateway(cfg Config) string {
+	if cfg.HostGateway == nil {
+		return ""
+	}
+	return cfg.HostGateway()
+}
+
+func newExecutor(cfg Config, providers map[pb.NetMode]network.Provider, monitor *resources.Monitor) (executor.Executor, error) {
+	opt := runcexecutor.Opt{
+		Root: cfg.executorRoot(), CommandCandidates: []string{cfg.Runtime}, DefaultCgroupParent: cfg.cgroupParent(), ResourceMonitor: monitor,
+	}
+	if d := cfg.DNS; len(d.Servers)+len(d.Options)+len(d.Search) > 0 {
+		opt.DNS = &oci.DNSConfig{Nameservers: d.Servers, Options: d.Options, SearchDomains: d.Search}
+	}
+	e, err := runcexecutor.New(opt, providers)
+	if err != nil {
+		return nil, fmt.Errorf("make executor: %w", err)
+	}
+	return e, nil
+}
+
+func (c Config) executorRoot() string { return filepath.Join(c.ExecRoot, "buildkit") }
+
+// cgroupParent is where steps' groups lie: <parent>/buildkit/<step>.
+func (c Config) cgroupParent() string {
+	if c.CgroupParent == "" {
+		return "docker"
+	}
+	return c.CgroupParent
+}
