@@ -126,7 +126,8 @@ type Token struct {
 	Client string
 	// Grant names what the user once agreed to; RevokeGrant ends all that came of it.
 	Grant string
-	// Scope and Audience are told with the kinds. Challenge is a code's PKCE S256 challenge, empty for none.
+	// Scope and Audience are told with the kinds. Challenge is a code's PKCE S256 challenge, empty for none; of Identity it is
+	// a fingerprint of the user's password, with which the token ends.
 	Scope, Audience, Challenge string
 	Created                    time.Time
 	// Expires and Used are zero for never.

@@ -188,16 +188,18 @@ func (s *Service) Knows(user string) bool {
 	return st.passwd != nil && st.passwd.has(user)
 }
 
-// Fingerprint changes when a user's password does. It is ErrCredentials for those who have none, or may not log in.
-func (s *Service) Fingerprint(ctx context.Context, user string) (string, error) {
-	who, err := s.state.Load().lookup(ctx, user)
+// Recall is the subject of a user who proved its name by a password some time ago, and a fingerprint that changes when the
+// password does. It is ErrCredentials for those who have gone.
+func (s *Service) Recall(ctx context.Context, user string) (who *Subject, fingerprint string, err error) {
+	st := s.state.Load()
+	k, err := st.lookup(ctx, user)
 	switch {
-	case errors.Is(err, errdefs.ErrNotFound):
-		return "", ErrCredentials
 	case err != nil:
-		return "", err
-	case !who.active:
-		return "", ErrInactive
+		return nil, "", notFound(err)
+	case !k.active:
+		return nil, "", ErrInactive
 	}
-	return account.Hash(who.hash), nil
+	who = st.subject(user, Password, Password)
+	who.Admin = k.admin
+	return who, account.Hash(k.hash), nil
 }
