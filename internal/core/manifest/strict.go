@@ -106,3 +106,6 @@ func step(stack []*level, t json.Token) ([]*level, error) {
 	}
 	return stack, nil
 }
+
+// Object reads one JSON object by the same strict rules, for documents that are no manifests.
+func Object(body []byte) (map[string]json.RawMessage, error) { return parseObject(body) }

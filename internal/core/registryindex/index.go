@@ -103,6 +103,8 @@ type Manifests interface {
 	// DeleteManifest deletes a manifest and every tag that points at it; its blobs' links are asserted now, so that they
 	// outlive it by the grace period. ErrNotFound.
 	DeleteManifest(ctx context.Context, repo distribution.RepoName, d digest.Digest, now time.Time) error
+	// DeleteRepository deletes all tags and manifests; the links are asserted now. ErrNotFound.
+	DeleteRepository(ctx context.Context, repo distribution.RepoName, now time.Time) error
 	// DeleteTag deletes the tag only. ErrNotFound.
 	DeleteTag(ctx context.Context, repo distribution.RepoName, tag distribution.Tag) error
 	// Referrers lists the manifests whose subject is d, by digest; artifactType "" is all.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 
 	"longshore/internal/core/distribution"
@@ -16,7 +17,12 @@ const (
 		JOIN repositories r ON r.id = l.repo JOIN blobs b ON b.store = l.store AND b.digest = l.digest
 		WHERE (l.repo, l.digest) > (?, ?) AND l.added < ?
 		AND NOT EXISTS (SELECT 1 FROM manifest_blobs m WHERE m.repo = l.repo AND m.digest = l.digest)
+		AND NOT EXISTS (SELECT 1 FROM v1_images i JOIN v1_chains c ON c.image = i.id WHERE i.repo = l.repo AND i.layer = l.digest)
 		ORDER BY l.repo, l.digest LIMIT ?`
+	// dropLinkGuard finds a link that may go and locks it (PostgreSQL), so that nobody asserts it meanwhile.
+	dropLinkGuard = `UPDATE links SET added = added WHERE repo = ? AND digest = ? AND added < ?
+		AND NOT EXISTS (SELECT 1 FROM manifest_blobs m WHERE m.repo = links.repo AND m.digest = links.digest)
+		AND NOT EXISTS (SELECT 1 FROM v1_images i JOIN v1_chains c ON c.image = i.id WHERE i.repo = links.repo AND i.layer = links.digest)`
 	unlinkedBlobsQuery = `SELECT b.digest, b.size, b.added FROM blobs b WHERE b.store = ? AND b.digest > ? AND b.added < ?
 		AND NOT EXISTS (SELECT 1 FROM links l WHERE l.store = b.store AND l.digest = b.digest)
 		ORDER BY b.digest LIMIT ?`
@@ -51,9 +57,7 @@ func (x *Index) DropLinks(ctx context.Context, links []registryindex.Candidate, 
 	err := x.change(ctx, func(t tx) error {
 		dropped = 0
 		for _, l := range links {
-			n, err := t.exec(`DELETE FROM links WHERE repo = (SELECT id FROM repositories WHERE name = ?) AND digest = ? AND added < ?
-				AND NOT EXISTS (SELECT 1 FROM manifest_blobs m WHERE m.repo = links.repo AND m.digest = links.digest)`,
-				string(l.Repo), l.Blob.Digest.String(), nanos(before))
+			n, err := dropLink(t, l, before)
 			if err != nil {
 				return err
 			}
@@ -62,6 +66,26 @@ func (x *Index) DropLinks(ctx context.Context, links []registryindex.Candidate, 
 		return nil
 	})
 	return int(dropped), wrap(err, "drop links")
+}
+
+// dropLink drops a link that is still unused, with the images that no manifest stands for.
+func dropLink(t tx, l registryindex.Candidate, before time.Time) (int64, error) {
+	repo, err := repoID(t, l.Repo)
+	if errdefs.IsNotFound(err) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	d := l.Blob.Digest.String()
+	n, err := t.exec(dropLinkGuard, repo, d, nanos(before))
+	if err != nil || n == 0 {
+		return 0, err
+	}
+	if _, err := t.exec("DELETE FROM v1_images WHERE repo = ? AND layer = ?", repo, d); err != nil {
+		return 0, err
+	}
+	return t.exec("DELETE FROM links WHERE repo = ? AND digest = ?", repo, d)
 }
 
 // UnlinkedBlobs implements registryindex.Collector.
@@ -118,9 +142,31 @@ func (x *Index) Known(ctx context.Context, store string, ds []digest.Digest) (ma
 	return known, nil
 }
 
+// unfinished is how long a document without a layer waits for one beyond the grace period: it holds no bytes, and a layer
+// may take long to send.
+const unfinished = 24 * time.Hour
+
+// dropUnfinished forgets images without a layer that no manifest stands for.
+func (x *Index) dropUnfinished(ctx context.Context, before time.Time) error {
+	stale := nanos(before.Add(-unfinished))
+	there, err := exists(x.read.in(ctx), "SELECT 1 FROM v1_images WHERE layer IS NULL AND added < ? LIMIT 1", stale)
+	if err != nil || !there {
+		return err
+	}
+	return x.change(ctx, func(t tx) error {
+		_, err := t.exec(`DELETE FROM v1_images WHERE layer IS NULL AND added < ?
+			AND NOT EXISTS (SELECT 1 FROM v1_chains c WHERE c.image = v1_images.id)`, stale)
+		return err
+	})
+}
+
 // DropEmptyRepositories implements registryindex.Collector.
 func (x *Index) DropEmptyRepositories(ctx context.Context, before time.Time) (int, error) {
+	if err := x.dropUnfinished(ctx, before); err != nil {
+		return 0, wrap(err, "drop unfinished images")
+	}
 	empty := ` NOT EXISTS (SELECT 1 FROM links WHERE links.repo = repositories.id)
+		AND NOT EXISTS (SELECT 1 FROM v1_images WHERE v1_images.repo = repositories.id)
 		AND NOT EXISTS (SELECT 1 FROM manifests WHERE manifests.repo = repositories.id) AND created < ?`
 	list, err := names[distribution.RepoName](x.read.in(ctx), "SELECT name FROM repositories WHERE"+empty, nanos(before))
 	if err != nil {

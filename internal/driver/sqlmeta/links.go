@@ -137,6 +137,9 @@ func (x *Index) Unlink(ctx context.Context, repo distribution.RepoName, d digest
 		if used {
 			return fmt.Errorf("a manifest refers to it: %w", errdefs.ErrFailedPrecondition)
 		}
+		if err := dropImages(t, id, d); err != nil {
+			return err
+		}
 		n, err := t.exec("DELETE FROM links WHERE repo = ? AND digest = ?", id, d.String())
 		if err == nil && n == 0 {
 			return notFound("link")

@@ -160,11 +160,13 @@ func (x *Index) DeleteManifest(ctx context.Context, repo distribution.RepoName, 
 		}
 		// The blobs' grace period begins now: whoever has just seen them may be about to push them again.
 		_, err = t.exec(`UPDATE links SET added = ? WHERE repo = ? AND added < ?
-			AND digest IN (SELECT digest FROM manifest_blobs WHERE manifest = ?)`, nanos(now), id, nanos(now), manifest)
+			AND (digest IN (SELECT digest FROM manifest_blobs WHERE manifest = ?)
+			OR digest IN (SELECT i.layer FROM v1_chains c JOIN v1_images i ON i.id = c.image WHERE c.manifest = ?))`,
+			nanos(now), id, nanos(now), manifest, manifest)
 		if err != nil {
 			return err
 		}
-		for _, table := range []string{"tags", "manifest_blobs", "manifest_absent", "manifest_children"} {
+		for _, table := range []string{"tags", "manifest_blobs", "manifest_absent", "manifest_children", "v1_chains"} {
 			if _, err := t.exec("DELETE FROM "+table+" WHERE manifest = ?", manifest); err != nil {
 				return err
 			}
@@ -173,6 +175,32 @@ func (x *Index) DeleteManifest(ctx context.Context, repo distribution.RepoName, 
 		return err
 	})
 	return wrap(err, "delete manifest %s in %q", d, repo)
+}
+
+// DeleteRepository implements registryindex.Manifests.
+func (x *Index) DeleteRepository(ctx context.Context, repo distribution.RepoName, now time.Time) error {
+	err := x.change(ctx, func(t tx) error {
+		id, err := repoID(t, repo)
+		if err != nil {
+			return err
+		}
+		for _, q := range []string{
+			"DELETE FROM tags WHERE repo = ?",
+			"DELETE FROM v1_chains WHERE manifest IN (SELECT id FROM manifests WHERE repo = ?)",
+			"DELETE FROM manifest_blobs WHERE repo = ?",
+			"DELETE FROM manifest_absent WHERE repo = ?",
+			"DELETE FROM manifest_children WHERE repo = ?",
+			"DELETE FROM manifests WHERE repo = ?",
+			"DELETE FROM v1_images WHERE repo = ?",
+		} {
+			if _, err := t.exec(q, id); err != nil {
+				return err
+			}
+		}
+		_, err = t.exec("UPDATE links SET added = ? WHERE repo = ? AND added < ?", nanos(now), id, nanos(now))
+		return err
+	})
+	return wrap(err, "delete repository %q", repo)
 }
 
 // DeleteTag implements registryindex.Manifests.

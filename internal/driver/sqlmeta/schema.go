@@ -8,7 +8,7 @@ import (
 
 // migrations are applied in order, each in a transaction; the database remembers how many it has seen. A migration that
 // has been released never changes: what is wrong with it is put right by a new one.
-var migrations = []string{migration1, migration2}
+var migrations = []string{migration1, migration2, migration3}
 
 // Times are nanoseconds since 1970, 0 for never. The foreign keys are the promise that no link dangles: a link has its
 // blob, a manifest its repository's links.
@@ -86,6 +86,49 @@ CREATE TABLE manifest_absent (
 	PRIMARY KEY (repo, digest, manifest)
 ) {clustered};
 CREATE INDEX manifest_absent_manifest ON manifest_absent (manifest);
+`
+
+// Images of registry API v1, what manifests stand for them, and what the index API knows of repositories. A layer of an
+// image is held by its link as long as a manifest stands for the image; an image without a manifest goes with the link.
+const migration3 = `
+CREATE TABLE v1_images (
+	id {id},
+	repo BIGINT NOT NULL REFERENCES repositories (id),
+	image {text} NOT NULL,
+	parent {text} NOT NULL,
+	json {bytes} NOT NULL,
+	layer {text},
+	diff {text} NOT NULL,
+	encoding {text} NOT NULL,
+	size BIGINT NOT NULL,
+	empty BIGINT NOT NULL,
+	payload {text} NOT NULL,
+	announced {text} NOT NULL,
+	state BIGINT NOT NULL,
+	added BIGINT NOT NULL,
+	UNIQUE (repo, image),
+	FOREIGN KEY (repo, layer) REFERENCES links (repo, digest)
+);
+CREATE INDEX v1_images_image ON v1_images (image);
+CREATE INDEX v1_images_layer ON v1_images (repo, layer);
+CREATE INDEX v1_images_unsummed ON v1_images (id) WHERE payload = '' AND state = 2;
+CREATE TABLE v1_chains (
+	manifest BIGINT NOT NULL REFERENCES manifests (id),
+	position BIGINT NOT NULL,
+	image BIGINT NOT NULL REFERENCES v1_images (id),
+	PRIMARY KEY (manifest, position)
+) {clustered};
+CREATE INDEX v1_chains_image ON v1_chains (image);
+CREATE TABLE hub_repositories (
+	name {text} PRIMARY KEY,
+	description {text} NOT NULL,
+	stars BIGINT NOT NULL,
+	trusted BIGINT NOT NULL,
+	private BIGINT NOT NULL,
+	deleted BIGINT NOT NULL,
+	images {text} NOT NULL,
+	created BIGINT NOT NULL
+) {clustered};
 `
 
 // migrate brings the schema up to date. It refuses a database that a newer version has written.

@@ -196,6 +196,15 @@ func (s *Service) DeleteManifest(ctx context.Context, repo distribution.RepoName
 	return err
 }
 
+// DeleteRepository deletes all tags and manifests of a repository; its blobs go with the collection after the grace period.
+// NAME_UNKNOWN.
+func (s *Service) DeleteRepository(ctx context.Context, repo distribution.RepoName) error {
+	err := s.index.DeleteRepository(ctx, repo, s.cfg.Now())
+	s.manifests.forget(repo)
+	s.links.forget(repo)
+	return s.fault(err, distribution.NameUnknown(repo))
+}
+
 // unknown is NAME_UNKNOWN when there is no such repository, else otherwise.
 func (s *Service) unknown(ctx context.Context, repo distribution.RepoName, otherwise error) error {
 	_, err := s.index.Tags(ctx, repo, distribution.Page{})
