@@ -80,6 +80,13 @@ type Linker interface {
 	PathOf(ctx context.Context, d digest.Digest) (string, error)
 }
 
+// Settler is what a store with a log can do besides: its owner has it called about every second, and at the end.
+type Settler interface {
+	// Settle brings what rests in the log for that long, or fills it, durably to its place. It costs nothing when there is
+	// nothing to do. Blobs are durable without it: it keeps the log short, and with it the next start.
+	Settle(ctx context.Context, rested time.Duration) error
+}
+
 // Redirector is what a store with its own HTTP server can do besides.
 type Redirector interface {
 	// URL is an address from which anyone may GET the blob for the given time.

@@ -31,7 +31,7 @@ func (s *Store) LinkIn(ctx context.Context, d digest.Digest, path string) (blob.
 	if err := unix.Fdatasync(int(f.Fd())); err != nil {
 		return blob.Info{}, fmt.Errorf("link in %s: %w", path, err)
 	}
-	info, err := s.place(d, fi, func(to string) error { return linkOver(path, to) })
+	info, err := s.placeSynced(d, fi, func(to string) error { return linkOver(path, to) })
 	if cannotLink(err) {
 		return s.Put(ctx, d, fi.Size(), f)
 	}
@@ -63,10 +63,19 @@ func cannotLink(err error) bool {
 	return false
 }
 
-// PathOf implements blob.Linker.
-func (s *Store) PathOf(ctx context.Context, d digest.Digest) (string, error) {
-	if _, err := s.Stat(ctx, d); err != nil {
+// PathOf implements blob.Linker. The file's bytes are synced: who links it cannot count on this store's log.
+func (s *Store) PathOf(_ context.Context, d digest.Digest) (string, error) {
+	path, err := s.path(d)
+	if err != nil {
 		return "", err
 	}
-	return s.path(d)
+	f, err := os.Open(path)
+	if err != nil {
+		return "", classed("open blob", d.String(), err)
+	}
+	defer f.Close()
+	if err := unix.Fdatasync(int(f.Fd())); err != nil {
+		return "", fmt.Errorf("sync blob %s: %w", d, err)
+	}
+	return path, nil
 }

@@ -1,11 +1,12 @@
 // Package blobdisk keeps the registry's blobs as files of a local file system.
 //
 //	root/blobs/sha256/ab/abcdef…   one file per blob, sharded by the first two hexadecimal digits
-//	root/uploads/<key>             open uploads; a file's size is the upload's offset
+//	root/uploads/ab/<key>          open uploads; a file's size is the upload's offset
+//	root/intake/<random>           the log of small blobs (see intake.go)
 //
 // A blob's bytes are synced before they get their name by rename, and the directory is synced before the caller is told:
-// what has a name is whole, and what was acknowledged survives a power cut. Deleting unlinks: open readers go on.
-// A store has no background and needs no closing.
+// what has a name is whole, and what was acknowledged survives a power cut. Small blobs are synced as records of a log
+// instead. Deleting unlinks: open readers go on. A store has no background and needs no closing; Settle keeps its log short.
 package blobdisk
 
 import (
@@ -29,6 +30,7 @@ import (
 type Store struct {
 	root    string
 	uploads string
+	intake  *intake
 
 	// shards remembers the shard directories that exist durably: path -> struct{}.
 	shards sync.Map
@@ -37,14 +39,15 @@ type Store struct {
 }
 
 var (
-	_ blob.Store  = (*Store)(nil)
-	_ blob.Linker = (*Store)(nil)
-	_ blob.Placed = (*Store)(nil)
+	_ blob.Store   = (*Store)(nil)
+	_ blob.Linker  = (*Store)(nil)
+	_ blob.Placed  = (*Store)(nil)
+	_ blob.Settler = (*Store)(nil)
 )
 
-// New makes the directories below root if they are missing.
+// New makes the directories below root if they are missing, and puts back what a power cut has taken from small blobs.
 func New(root string) (*Store, error) {
-	s := &Store{root: root, uploads: filepath.Join(root, "uploads")}
+	s := &Store{root: root, uploads: filepath.Join(root, "uploads"), intake: newIntake(filepath.Join(root, "intake"))}
 	for _, dir := range []string{s.uploads, filepath.Join(root, "blobs", "sha256"), filepath.Join(root, "blobs", "sha512")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("make blob store: %w", err)
@@ -54,6 +57,9 @@ func New(root string) (*Store, error) {
 		if err := syncDir(dir); err != nil {
 			return nil, fmt.Errorf("make blob store: %w", err)
 		}
+	}
+	if err := errors.Join(s.spreadUploads(), s.recover()); err != nil {
+		return nil, fmt.Errorf("open blob store: %w", err)
 	}
 	return s, nil
 }
@@ -112,7 +118,7 @@ func (s *Store) Put(ctx context.Context, d digest.Digest, size int64, r io.Reade
 	if _, err := s.path(d); err != nil {
 		return blob.Info{}, err
 	}
-	f, err := os.CreateTemp(s.uploads, "put-*")
+	f, err := s.temporary()
 	if err != nil {
 		return blob.Info{}, fmt.Errorf("put blob %s: %w", d, err)
 	}
@@ -134,33 +140,61 @@ func (s *Store) Put(ctx context.Context, d digest.Digest, size int64, r io.Reade
 
 // seal makes a complete, verified file a blob.
 func (s *Store) seal(f *os.File, d digest.Digest) (blob.Info, error) {
-	if err := unix.Fdatasync(int(f.Fd())); err != nil {
-		return blob.Info{}, fmt.Errorf("sync blob %s: %w", d, err)
-	}
 	fi, err := f.Stat()
 	if err != nil {
 		return blob.Info{}, fmt.Errorf("seal blob %s: %w", d, err)
 	}
-	return s.place(d, fi, func(path string) error { return os.Rename(f.Name(), path) })
+	move := func(path string) error { return os.Rename(f.Name(), path) }
+	if fi.Size() <= smallBlob {
+		if placed, err := s.log(f, d, fi.Size()); err == nil {
+			defer placed()
+			return s.place(d, fi, move, makeDir)
+		} // else as if it were large, with errors that are this blob's own
+	}
+	if err := unix.Fdatasync(int(f.Fd())); err != nil {
+		return blob.Info{}, fmt.Errorf("sync blob %s: %w", d, err)
+	}
+	return s.placeSynced(d, fi, move)
 }
 
-// place gives the synced bytes described by fi the blob's name by way of move. A blob that is there already stays: its
-// file may be shared with the engine.
-func (s *Store) place(d digest.Digest, fi fs.FileInfo, move func(path string) error) (blob.Info, error) {
+// log writes a small blob to the log.
+func (s *Store) log(f *os.File, d digest.Digest, size int64) (placed func(), err error) {
+	data := make([]byte, size)
+	if _, err := f.ReadAt(data, 0); err != nil && size > 0 {
+		return nil, err
+	}
+	return s.intake.add(d, data)
+}
+
+// placeSynced is place, durable when it returns.
+func (s *Store) placeSynced(d digest.Digest, fi fs.FileInfo, move func(path string) error) (blob.Info, error) {
+	info, err := s.place(d, fi, move, s.shard)
+	if err != nil {
+		return info, err
+	}
+	path, err := s.path(d)
+	if err == nil {
+		err = syncDir(filepath.Dir(path))
+	}
+	if err != nil {
+		return blob.Info{}, fmt.Errorf("place blob %s: %w", d, err)
+	}
+	return info, nil
+}
+
+// place gives the bytes described by fi, which are on the disk or in the log, the blob's name by way of move. A blob that
+// is there already stays: its file may be shared with the engine. mkdir makes the directory when it is not there.
+func (s *Store) place(d digest.Digest, fi fs.FileInfo, move, mkdir func(path string) error) (blob.Info, error) {
 	path, err := s.path(d)
 	if err != nil {
 		return blob.Info{}, err
 	}
-	dir := filepath.Dir(path)
-	if err := s.shard(dir); err != nil {
+	if err := mkdir(filepath.Dir(path)); err != nil {
 		return blob.Info{}, fmt.Errorf("place blob %s: %w", d, err)
 	}
 	if old, err := os.Stat(path); err == nil && old.Size() == fi.Size() {
 		fi = old
 	} else if err := move(path); err != nil {
-		return blob.Info{}, fmt.Errorf("place blob %s: %w", d, err)
-	}
-	if err := syncDir(dir); err != nil {
 		return blob.Info{}, fmt.Errorf("place blob %s: %w", d, err)
 	}
 	return blob.Info{Digest: d, Size: fi.Size(), Modified: fi.ModTime()}, nil
@@ -171,13 +205,21 @@ func (s *Store) shard(dir string) error {
 	if _, ok := s.shards.Load(dir); ok {
 		return nil
 	}
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := makeDir(dir); err != nil {
 		return err
 	}
 	if err := syncDir(filepath.Dir(dir)); err != nil {
 		return err
 	}
 	s.shards.Store(dir, struct{}{})
+	return nil
+}
+
+// makeDir makes a directory unless it is there.
+func makeDir(dir string) error {
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
 	return nil
 }
 

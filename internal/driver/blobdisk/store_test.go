@@ -3,6 +3,7 @@ package blobdisk_test
 import (
 	"bytes"
 	"context"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -31,16 +32,25 @@ func TestStore(t *testing.T) {
 		return blobtest.Rig{
 			Store:  open(t, dir),
 			Reopen: func() blob.Store { return open(t, dir) },
-			Leftovers: func() int {
-				entries, err := os.ReadDir(filepath.Join(dir, "uploads"))
-				if err != nil {
-					t.Fatal(err)
-				}
-				return len(entries)
-			},
+			Leftovers: func() int { return len(files(t, filepath.Join(dir, "uploads"))) },
 			Big: 1 << 20,
 		}
 	})
+}
+
+// files lists the files below a directory.
+func files(t testing.TB, dir string) (list []string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() {
+			list = append(list, path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
 }
 
 // TestFile: the content is a file, for sendfile.

@@ -41,6 +41,12 @@ func (s *Store) Begin(_ context.Context, key string, alg digest.Algorithm) error
 		return fmt.Errorf("begin upload: algorithm %q: %w", alg, errdefs.ErrInvalidArgument)
 	}
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := makeDir(filepath.Dir(path)); err != nil {
+			return fmt.Errorf("begin upload: %w", err)
+		}
+		f, err = os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	}
 	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("begin upload %s: %w", key, errdefs.ErrAlreadyExists)
 	}
@@ -125,28 +131,32 @@ func (s *Store) Cancel(_ context.Context, key string) error {
 
 // Sweep implements blob.Uploads.
 func (s *Store) Sweep(ctx context.Context, before time.Time) (int, error) {
-	entries, err := os.ReadDir(s.uploads)
+	shelves, err := os.ReadDir(s.uploads)
 	if err != nil {
 		return 0, fmt.Errorf("sweep uploads: %w", err)
 	}
 	n := 0
-	for _, e := range entries {
-		if err := ctx.Err(); err != nil {
-			return n, err
+	for _, shelf := range shelves {
+		dir := filepath.Join(s.uploads, shelf.Name())
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return n, fmt.Errorf("sweep uploads: %w", err)
 		}
-		fi, err := e.Info()
-		if err != nil || !fi.ModTime().Before(before) {
-			continue
-		}
-		if s.sweepOne(e.Name()) {
-			n++
+		for _, e := range entries {
+			if err := ctx.Err(); err != nil {
+				return n, err
+			}
+			fi, err := e.Info()
+			if err == nil && fi.ModTime().Before(before) && s.sweepOne(dir, e.Name()) {
+				n++
+			}
 		}
 	}
 	return n, nil
 }
 
 // sweepOne removes a resting upload unless a request holds it this moment.
-func (s *Store) sweepOne(key string) bool {
+func (s *Store) sweepOne(dir, key string) bool {
 	if v, ok := s.sessions.Load(key); ok {
 		sess := v.(*session)
 		if !sess.mu.TryLock() {
@@ -155,7 +165,7 @@ func (s *Store) sweepOne(key string) bool {
 		defer sess.mu.Unlock()
 	}
 	s.sessions.Delete(key)
-	return os.Remove(filepath.Join(s.uploads, key)) == nil
+	return os.Remove(filepath.Join(dir, key)) == nil
 }
 
 // drop forgets an upload.
@@ -173,7 +183,7 @@ func (s *Store) uploadPath(key string) (string, error) {
 	if !ok {
 		return "", fmt.Errorf("upload key %q: %w", key, errdefs.ErrInvalidArgument)
 	}
-	return filepath.Join(s.uploads, key), nil
+	return filepath.Join(s.uploads, shelfOf(key), key), nil
 }
 
 // held is an upload that one request holds.

@@ -148,7 +148,7 @@ func (s *Service) distinct() []Placement {
 	return list
 }
 
-// Run writes statistics every second, sweeps resting uploads and collects garbage as configured, until ctx ends; then it
+// Run writes statistics and settles stores every second, sweeps resting uploads and collects garbage as configured, until ctx ends; then it
 // writes the last statistics.
 func (s *Service) Run(ctx context.Context) error {
 	flush := time.NewTicker(time.Second)
@@ -162,8 +162,10 @@ func (s *Service) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 			defer cancel()
+			s.settle(last, 0)
 			return s.writePulls(last)
 		case <-flush.C:
+			background.Go(func() { s.settle(ctx, settleAfter) })
 			if err := s.writePulls(ctx); err != nil && ctx.Err() == nil {
 				s.cfg.Logger.Warn("pull statistics are not written", "error", err)
 			}
@@ -171,6 +173,20 @@ func (s *Service) Run(ctx context.Context) error {
 			collect.Reset(s.plan.Load().Interval)
 		case <-collect.C:
 			background.Go(func() { s.scheduled(ctx) })
+		}
+	}
+}
+
+// settleAfter is how long a store's log rests before it is emptied though it is not full.
+const settleAfter = 5 * time.Second
+
+// settle shortens the stores' logs. What cannot be settled now stays in the log and is durable there.
+func (s *Service) settle(ctx context.Context, rested time.Duration) {
+	for _, p := range s.distinct() {
+		if store, ok := p.Store.(blob.Settler); ok {
+			if err := store.Settle(ctx, rested); err != nil {
+				s.cfg.Logger.Warn("the blob store's log is not settled", "error", err)
+			}
 		}
 	}
 }
