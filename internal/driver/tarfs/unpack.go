@@ -22,6 +22,8 @@ type UnpackOptions struct {
 	NoOverwriteDirNonDir bool
 	// Owner replaces the owners that the archive names.
 	Owner *Owner
+	// Check may refuse an entry before anything is made of it; nil lets all pass.
+	Check func(*tar.Header) error
 }
 
 // Owner is a user and a group by number.
@@ -114,6 +116,11 @@ func (u *unpacker) entry(ctx context.Context, h *tar.Header, content io.Reader) 
 	case tar.TypeReg, tar.TypeDir, tar.TypeSymlink, tar.TypeLink, tar.TypeFifo, tar.TypeChar, tar.TypeBlock, tar.TypeGNUSparse, tar.TypeCont:
 	default:
 		return fault.Invalid("unhandled tar header type %d", h.Typeflag)
+	}
+	if u.options.Check != nil {
+		if err := u.options.Check(h); err != nil {
+			return err
+		}
 	}
 	if name == u.base {
 		// The directory itself keeps its place; only another kind of thing would replace it.
