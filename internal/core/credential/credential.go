@@ -77,6 +77,8 @@ type Sessions interface {
 	SessionByHash(ctx context.Context, hash string) (Session, error)
 	// DeleteSession is idempotent.
 	DeleteSession(ctx context.Context, hash string) error
+	// DeleteSessionsOf ends all sessions of a user. It is idempotent.
+	DeleteSessionsOf(ctx context.Context, user string) error
 	// SweepSessions deletes what expired before.
 	SweepSessions(ctx context.Context, before time.Time) error
 }

@@ -255,6 +255,14 @@ func (s *Store) DeleteSession(ctx context.Context, hash string) error {
 	return nil
 }
 
+// DeleteSessionsOf forgets a user's sessions.
+func (s *Store) DeleteSessionsOf(ctx context.Context, user string) error {
+	if _, err := s.exec(ctx, `DELETE FROM sessions WHERE owner = ?`, user); err != nil {
+		return fmt.Errorf("delete sessions of %q: %w", user, err)
+	}
+	return nil
+}
+
 // SweepSessions forgets what expired before.
 func (s *Store) SweepSessions(ctx context.Context, before time.Time) error {
 	if _, err := s.exec(ctx, `DELETE FROM sessions WHERE expires < ?`, micros(before)); err != nil {

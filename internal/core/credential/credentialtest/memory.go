@@ -107,6 +107,18 @@ func (m *Memory) DeleteSession(_ context.Context, hash string) error {
 	return nil
 }
 
+// DeleteSessionsOf forgets a user's sessions.
+func (m *Memory) DeleteSessionsOf(_ context.Context, user string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for h, s := range m.sessions {
+		if s.User == user {
+			delete(m.sessions, h)
+		}
+	}
+	return nil
+}
+
 // SweepSessions forgets old sessions.
 func (m *Memory) SweepSessions(_ context.Context, before time.Time) error {
 	m.mu.Lock()

@@ -82,6 +82,18 @@ func sessions(t *testing.T, s credential.Store) {
 	if _, err := s.SessionByHash(ctx, "o"); !errors.Is(err, errdefs.ErrNotFound) {
 		t.Errorf("an old session: %v", err)
 	}
+	must(t, s.AddSession(ctx, credential.Session{Hash: "a1", User: "ann"}))
+	must(t, s.AddSession(ctx, credential.Session{Hash: "a2", User: "ann"}))
+	must(t, s.DeleteSessionsOf(ctx, "ann"))
+	must(t, s.DeleteSessionsOf(ctx, "ann"))
+	for _, hash := range []string{"a1", "a2"} {
+		if _, err := s.SessionByHash(ctx, hash); !errors.Is(err, errdefs.ErrNotFound) {
+			t.Errorf("a session of a user who was thrown out: %v", err)
+		}
+	}
+	if _, err := s.SessionByHash(ctx, "y"); err != nil {
+		t.Errorf("somebody else's session: %v", err)
+	}
 	must(t, s.DeleteSession(ctx, "y"))
 	must(t, s.DeleteSession(ctx, "y"))
 	if _, err := s.SessionByHash(ctx, "y"); !errors.Is(err, errdefs.ErrNotFound) {
