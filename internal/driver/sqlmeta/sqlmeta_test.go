@@ -13,6 +13,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"longshore/internal/core/graph/graphtest"
 	"longshore/internal/core/registryindex"
 	"longshore/internal/core/registryindex/registryindextest"
 	"longshore/internal/driver/sqlmeta"
@@ -113,4 +114,26 @@ func TestReopen(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+func rigOf(x *sqlmeta.Index) graphtest.Rig { return graphtest.Rig{Index: x, Graph: x.Graph()} }
+
+func TestGraphInSQLite(t *testing.T) {
+	graphtest.Run(t, func(t *testing.T) graphtest.Rig {
+		x, err := sqlmeta.OpenSQLite(context.Background(), filepath.Join(t.TempDir(), "index.db"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { x.Close() })
+		return rigOf(x)
+	})
+}
+
+func TestGraphInPostgres(t *testing.T) {
+	server := postgrestest.Start(t)
+	n := 0
+	graphtest.Run(t, func(t *testing.T) graphtest.Rig {
+		n++
+		return rigOf(openPostgres(t, server.Create(t, fmt.Sprintf("graph%d", n))))
+	})
 }
