@@ -13,6 +13,7 @@ import (
 	"longshore/internal/boot/engineconfig"
 	"longshore/internal/core/host"
 	"longshore/internal/driver/bolt"
+	"longshore/internal/driver/buildkit"
 	cgroupfs "longshore/internal/driver/cgroup"
 	"longshore/internal/driver/containerfs"
 	"longshore/internal/driver/ctdstore"
@@ -24,6 +25,7 @@ import (
 	"longshore/internal/driver/registryclient"
 	"longshore/internal/driver/seccomp"
 	"longshore/internal/driver/shimclient"
+	"longshore/internal/service/build"
 	"longshore/internal/service/engine/archive"
 	"longshore/internal/service/engine/containers"
 	"longshore/internal/service/engine/containers/launch"
@@ -60,6 +62,8 @@ type parts struct {
 	containers *containers.Service
 	archive    *archive.Service
 	system     *system.Service
+	builder    *buildkit.Builder
+	builds     *build.Service
 }
 
 // assemble builds everything below the HTTP server, bottom up. What it opens is closed by down.
@@ -75,6 +79,7 @@ func (e *engine) assemble(ctx context.Context, down *closers) error {
 		{"volumes", e.makeVolumes},
 		{"containers", e.makeContainers},
 		{"archive", e.makeArchive},
+		{"builder", e.makeBuilder},
 		{"system", e.makeSystem},
 		{"API", e.makeServer},
 	} {

@@ -6,6 +6,7 @@ import (
 
 	"longshore/internal/server/engineapi"
 	archiveapi "longshore/internal/server/engineapi/archive"
+	buildkitapi "longshore/internal/server/engineapi/buildkit"
 	containersapi "longshore/internal/server/engineapi/containers"
 	debugapi "longshore/internal/server/engineapi/debug"
 	imagesapi "longshore/internal/server/engineapi/images"
@@ -33,6 +34,7 @@ func (e *engine) makeServer(context.Context, *closers) error {
 		networksapi.Routes(e.networks, e.containers),
 		volumesapi.Routes(e.volumes),
 		archiveapi.Routes(e.archive),
+		buildkitapi.Routes(e.builds),
 		systemapi.Routes(e.system),
 	)
 	if e.cfg.Debug {

@@ -45,6 +45,7 @@ func (e *engine) makeSystem(context.Context, *closers) error {
 			Volumes: func(ctx context.Context, items bool) (*volume.DiskUsage, error) {
 				return e.volumes.Usage(ctx, volumes.UsageOptions{Items: items})
 			},
+			BuildCache: e.builds.Usage,
 		},
 	})
 	return nil
@@ -67,7 +68,7 @@ func (e *engine) systemConfig() (system.Config, error) {
 	def := e.runtimes.all[e.runtimes.def]
 	return system.Config{
 		ID: id, Product: "Longshore", Version: e.build.Version, GitCommit: e.build.Commit, BuildTime: e.build.Time,
-		APIVersion: newestAPI, MinAPIVersion: oldestAPI, BuilderVersion: "1",
+		APIVersion: newestAPI, MinAPIVersion: oldestAPI, BuilderVersion: "2",
 		Components: []api.ComponentVersion{{Name: e.runtimes.def, Version: def.Version, Details: map[string]string{"GitCommit": def.Commit}}},
 		Root:       c.DataRoot, Debug: c.LogLevel == "debug", Experimental: c.Experimental, LiveRestore: c.LiveRestore, Labels: c.Labels,
 		StorageDriver: "overlayfs", StorageStatus: [][2]string{{"driver-type", "io.containerd.snapshotter.v1"}},

@@ -10,13 +10,13 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"sync"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/metadata"
-	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/moby/buildkit/client"
 	digest "github.com/opencontainers/go-digest"
@@ -63,12 +63,11 @@ type Config struct {
 	CgroupParent string
 	DNS          DNS
 	// GC are the policies by which the cache shrinks; none: it never does by itself.
-	GC []client.PruneInfo
-	// Hosts tells how registries are reached.
-	Hosts docker.RegistryHosts
-	// HostGateway is the address that "host-gateway" stands for.
-	HostGateway func() string
-	Log         *slog.Logger
+	GC         []client.PruneInfo
+	Registries Registries
+	// HostGateways are the addresses that "host-gateway" stands for.
+	HostGateways func() []netip.Addr
+	Log          *slog.Logger
 }
 
 // DNS is what steps find in /etc/resolv.conf; without servers it is made of the host's.

@@ -84,12 +84,12 @@ func newController(ctx context.Context, cfg Config, c *core) (*control.Controlle
 		},
 		CacheManager: solver.NewCacheManager(ctx, "local", keys, worker.NewCacheResultStorage(workers)),
 		ResolveCacheExporterFuncs: map[string]remotecache.ResolveCacheExporterFunc{
-			"registry": registry.ResolveCacheExporterFunc(c.sessions, cfg.Hosts),
+			"registry": registry.ResolveCacheExporterFunc(c.sessions, cfg.Registries.hosts),
 			"local":    local.ResolveCacheExporterFunc(c.sessions),
 			"inline":   inline.ResolveCacheExporterFunc(),
 		},
 		ResolveCacheImporterFuncs: map[string]remotecache.ResolveCacheImporterFunc{
-			"registry": registry.ResolveCacheImporterFunc(c.sessions, w.ContentStore(), cfg.Hosts),
+			"registry": registry.ResolveCacheImporterFunc(c.sessions, w.ContentStore(), cfg.Registries.hosts),
 			"local":    local.ResolveCacheImporterFunc(c.sessions),
 		},
 		Entitlements: []string{string(entitlements.EntitlementNetworkHost), string(entitlements.EntitlementSecurityInsecure), string(entitlements.EntitlementDevice)},

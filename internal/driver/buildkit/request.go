@@ -4,7 +4,7 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
-	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 
@@ -174,22 +174,31 @@ func (b *Builder) runAttrs(a map[string]string, r build.Run) error {
 	return nil
 }
 
+// extraHosts reads "name:address" and "name=address".
 func (b *Builder) extraHosts(hosts []string) (string, error) {
 	var out []string
 	for _, h := range hosts {
 		name, addr, ok := strings.Cut(h, ":")
+		if i := strings.IndexByte(h, '='); i >= 0 && (!ok || i < len(name)) {
+			name, addr, ok = h[:i], h[i+1:], true
+		}
 		if !ok || name == "" {
 			return "", fault.Invalid("bad format for add-host: %q", h)
 		}
 		if addr == "host-gateway" {
-			if addr = hostGateway(b.cfg); addr == "" {
+			if b.cfg.HostGateways == nil || len(b.cfg.HostGateways()) == 0 {
 				return "", fault.Invalid("unable to derive the IP value for host-gateway")
 			}
+			for _, a := range b.cfg.HostGateways() {
+				out = append(out, name+"="+a.String())
+			}
+			continue
 		}
-		if net.ParseIP(strings.Trim(addr, "[]")) == nil {
+		a, err := netip.ParseAddr(strings.Trim(addr, "[]"))
+		if err != nil {
 			return "", fault.Invalid("invalid IP address in add-host: %q", addr)
 		}
-		out = append(out, name+"="+strings.Trim(addr, "[]"))
+		out = append(out, name+"="+a.String())
 	}
 	return fields(out)
 }

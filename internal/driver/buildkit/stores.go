@@ -34,7 +34,7 @@ func (n names) of(ctx context.Context, name string) string {
 	if !ok {
 		return name
 	}
-	return n.store.SnapshotName(ctx, algorithm + ":" + hex)
+	return n.store.SnapshotName(ctx, algorithm+":"+hex)
 }
 
 // snapshotter is the engine's under BuildKit's names.
@@ -101,4 +101,6 @@ func collect(s Store) func(context.Context) (gc.Stats, error) {
 	return func(ctx context.Context) (gc.Stats, error) { return nil, s.GarbageCollect(ctx) }
 }
 
-func inNamespace(ctx context.Context) context.Context { return namespaces.WithNamespace(ctx, namespace) }
+func inNamespace(ctx context.Context) context.Context {
+	return namespaces.WithNamespace(ctx, namespace)
+}

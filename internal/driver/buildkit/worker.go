@@ -92,18 +92,22 @@ func workerOpt(cfg Config, deps Deps) (opt base.WorkerOpt, err error) {
 		NetworkProviders: providers, Executor: exec, ResourceMonitor: monitor,
 		Snapshotter:  containerdsnapshot.NewSnapshotter(snapshotterName, snaps, namespace, nil),
 		ContentStore: blobs, Applier: apply.NewFileSystemApplier(blobs), Differ: walking.NewWalkingDiff(blobs),
-		ImageStore: deps.Images, RegistryHosts: cfg.Hosts,
+		ImageStore: deps.Images, RegistryHosts: cfg.Registries.hosts,
 		LeaseManager:   leaseutil.WithNamespace(newLeaseManager(db, n), namespace),
 		GarbageCollect: collect(deps.Store), MetadataStore: records,
 		MountPoolRoot: filepath.Join(cfg.Root, "cachemounts"),
 	}, nil
 }
 
+// hostGateway is the first address that "host-gateway" stands for, empty when there is none.
 func hostGateway(cfg Config) string {
-	if cfg.HostGateway == nil {
+	if cfg.HostGateways == nil {
 		return ""
 	}
-	return cfg.HostGateway()
+	if all := cfg.HostGateways(); len(all) > 0 {
+		return all[0].String()
+	}
+	return ""
 }
 
 func newExecutor(cfg Config, providers map[pb.NetMode]network.Provider, monitor *resources.Monitor) (executor.Executor, error) {
