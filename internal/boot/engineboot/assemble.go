@@ -12,8 +12,10 @@ import (
 
 	"longshore/internal/boot/engineconfig"
 	"longshore/internal/core/host"
+	"longshore/internal/driver/apparmor"
 	"longshore/internal/driver/bolt"
 	"longshore/internal/driver/buildkit"
+	"longshore/internal/driver/cdi"
 	cgroupfs "longshore/internal/driver/cgroup"
 	"longshore/internal/driver/containerfs"
 	"longshore/internal/driver/ctdstore"
@@ -95,6 +97,12 @@ func (e *engine) lookAtHost(ctx context.Context, _ *closers) (err error) {
 		return err
 	}
 	e.facts.Store(e.host)
+	if e.cfg.SystemdCgroups() {
+		if err := hostcheck.Systemd(); err != nil {
+			return err
+		}
+		e.host.Cgroup.Driver = "systemd"
+	}
 	e.runtimes, err = findRuntimes(ctx, e.cfg, e.log)
 	return err
 }
@@ -186,7 +194,7 @@ func (e *engine) makeContainers(context.Context, *closers) error {
 		Launch: launch.Deps{
 			Runtime: shimclient.New(shim, e.log), RootFS: e.images, Networks: e.networks,
 			Mounts:  &mounts.Resolver{Volumes: e.volumes, Files: disk, Images: e.images, Events: e.journal},
-			Cgroups: groups, Seccomp: seccomp.New(), Host: e.host, Disk: disk, Log: e.log,
+			Cgroups: groups, Seccomp: seccomp.New(), AppArmor: apparmor.New(), CDI: cdi.New(e.cfg.CDISpecDirs), Host: e.host, Disk: disk, Log: e.log,
 		},
 		Images: e.images, Events: e.journal, Store: e.state, Logs: logfile.New(), Disk: disk, Files: disk,
 		Processes: processes.Host{}, Validator: validate.New(e.host), Log: e.log,

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 
 	"longshore/internal/boot/engineconfig"
 	"longshore/internal/core/runtime"
@@ -60,6 +61,9 @@ func (r *runtimes) launch(cfg *engineconfig.Config) map[string]launch.Runtime {
 	for name, rt := range r.all {
 		b := rt.Binary
 		b.Name, b.Root = name, filepath.Join(cfg.ExecRoot, "runtime-"+name)
+		if cfg.SystemdCgroups() { // the runtime asks systemd for the group
+			b.NoCgroup, b.Args = false, append(slices.Clone(b.Args), "--systemd-cgroup")
+		}
 		out[name] = launch.Runtime{Binary: b, BPF: rt.BPF, NoRecursiveReadOnly: !rt.RecursiveReadOnly}
 	}
 	return out

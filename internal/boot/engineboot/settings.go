@@ -77,7 +77,7 @@ func containerConfig(c *engineconfig.Config, r *runtimes, shim string) (containe
 	return containers.Config{
 		Config: launch.Config{
 			DefaultRuntime: r.def, Runtimes: r.launch(c), LogDriver: c.LogDriver, LogOpts: c.LogOpts,
-			CgroupParent: c.CgroupParent, DefaultShmSize: int64(c.DefaultShmSize), DefaultUlimits: ulimits,
+			CgroupParent: c.CgroupParent, SystemdCgroup: c.SystemdCgroups(), DefaultShmSize: int64(c.DefaultShmSize), DefaultUlimits: ulimits,
 			Init: c.Init, InitPath: init, SeccompProfile: profile, NoNewPrivileges: c.NoNewPrivileges,
 		},
 		LiveRestore: c.LiveRestore, ShutdownTimeout: time.Duration(c.ShutdownTimeout) * time.Second,

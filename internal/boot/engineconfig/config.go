@@ -76,6 +76,8 @@ type Config struct {
 	DefaultIpcMode   string                  `json:"default-ipc-mode"`
 	DefaultCgroupns  string                  `json:"default-cgroupns-mode"`
 	CgroupParent     string                  `json:"cgroup-parent"`
+	CDISpecDirs      []string                `json:"cdi-spec-dirs"`
+	UsernsRemap      string                  `json:"userns-remap"`
 	Init             bool                    `json:"init"`
 	InitPath         string                  `json:"init-path"`
 	SeccompProfile   string                  `json:"seccomp-profile"`
@@ -132,6 +134,34 @@ func (b *Bytes) Type() string { return "bytes" }
 // String implements pflag.Value.
 func (b *Bytes) String() string { return units.BytesSize(float64(*b)) }
 
+// SystemdCgroups tells whether systemd makes the containers' control groups (exec-opts).
+func (c *Config) SystemdCgroups() bool {
+	d, _ := c.cgroupDriver()
+	return d == "systemd"
+}
+
+// cgroupDriver reads exec-opts; the last one counts.
+func (c *Config) cgroupDriver() (string, error) {
+	driver := "cgroupfs"
+	for _, o := range c.ExecOpts {
+		key, value, _ := strings.Cut(o, "=")
+		switch {
+		case key != "native.cgroupdriver":
+			return "", fault.Invalid("exec-opts: %q is not supported: only native.cgroupdriver", o)
+		case value != "cgroupfs" && value != "systemd":
+			return "", fault.Invalid("exec-opts: cgroup driver %q is not supported: native.cgroupdriver is cgroupfs or systemd", value)
+		}
+		driver = value
+	}
+	if driver == "systemd" && c.CgroupParent != "" && !isSlice(c.CgroupParent) {
+		return "", fault.Invalid("cgroup-parent for systemd cgroup should be a valid slice named as \"xxx.slice\"")
+	}
+	return driver, nil
+}
+
+// isSlice tells whether a name can be that of a systemd slice.
+func isSlice(name string) bool { return len(name) > len(".slice") && strings.HasSuffix(name, ".slice") }
+
 // Validate checks values that parse but cannot work, naming the key.
 func (c *Config) Validate() error {
 	for _, check := range []func() error{c.validateDaemon, c.validateNetwork, c.validateContainers} {
@@ -162,10 +192,8 @@ func (c *Config) validateDaemon() error {
 	if d := c.StorageDriver; d != "" && d != "overlay2" && d != "overlayfs" {
 		return fault.Invalid("storage-driver: %q is not supported: Longshore stores images with overlayfs (remove the key)", d)
 	}
-	for _, o := range c.ExecOpts {
-		if o != "native.cgroupdriver=cgroupfs" {
-			return fault.Invalid("exec-opts: %q is not supported: only native.cgroupdriver=cgroupfs", o)
-		}
+	if _, err := c.cgroupDriver(); err != nil {
+		return err
 	}
 	if c.MaxDownloads < 1 || c.MaxUploads < 1 {
 		return fault.Invalid("max-concurrent-downloads and max-concurrent-uploads must be at least 1")

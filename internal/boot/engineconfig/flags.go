@@ -15,7 +15,7 @@ var flagOf = map[string]string{
 	"hosts": "host", "labels": "label", "log-opts": "log-opt", "runtimes": "add-runtime",
 	"insecure-registries": "insecure-registry", "registry-mirrors": "registry-mirror",
 	"default-address-pools": "default-address-pool", "default-ulimits": "default-ulimit",
-	"dns-opts": "dns-opt", "exec-opts": "exec-opt", "host-gateway-ips": "host-gateway-ip",
+	"cdi-spec-dirs": "cdi-spec-dir", "dns-opts": "dns-opt", "exec-opts": "exec-opt", "host-gateway-ips": "host-gateway-ip",
 }
 
 // AddFlags declares dockerd's flags over c.
@@ -77,6 +77,8 @@ func (c *Config) containerFlags(f *pflag.FlagSet) {
 	f.StringVar(&c.DefaultIpcMode, "default-ipc-mode", c.DefaultIpcMode, `Default mode for containers ipc ("shareable" | "private")`)
 	f.StringVar(&c.DefaultCgroupns, "default-cgroupns-mode", "", `Default mode for containers cgroup namespace ("host" | "private")`)
 	f.StringVar(&c.CgroupParent, "cgroup-parent", "", "Set parent cgroup for all containers")
+	f.StringArrayVar(&c.CDISpecDirs, "cdi-spec-dir", nil, "CDI specification directories to use")
+	f.StringVar(&c.UsernsRemap, "userns-remap", "", "User/Group setting for user namespaces")
 	f.BoolVar(&c.Init, "init", false, "Run an init in the container to forward signals and reap processes")
 	f.StringVar(&c.InitPath, "init-path", "", "Path to the docker-init binary")
 	f.StringVar(&c.SeccompProfile, "seccomp-profile", "", `Path to seccomp profile; "unconfined" disables the default profile`)

@@ -36,6 +36,8 @@ type Images interface {
 	// Use registers that container id uses the image (removal conflicts, prune, list counts); Drop undoes it.
 	Use(ctx context.Context, id string, img digest.Digest) error
 	Drop(ctx context.Context, id string) error
+	// Limit bounds the writable snapshot of key to size bytes, where the file system can.
+	Limit(ctx context.Context, key string, size uint64) error
 	RootFS
 }
 

@@ -46,12 +46,8 @@ func Check(opts map[string]string) error {
 		}
 	}
 	if s, ok := opts["size"]; ok {
-		size, err := units.RAMInBytes(s)
-		if err != nil {
+		if _, err := units.RAMInBytes(s); err != nil {
 			return fault.Invalid("%w", err)
-		}
-		if size > 0 {
-			return fault.Invalid("quota size requested but no quota support")
 		}
 	}
 	return nil

@@ -52,7 +52,7 @@ func setDevices(s *specs.Spec, hc *container.HostConfig) error {
 			}
 			s.Linux.Devices = append(s.Linux.Devices, devs...)
 		}
-		return noDeviceRequests(hc)
+		return nil
 	}
 	rules := defaultDeviceRules()
 	for _, m := range hc.Devices {
@@ -74,7 +74,7 @@ func setDevices(s *specs.Spec, hc *container.HostConfig) error {
 		rules = append(rules, rule)
 	}
 	s.Linux.Resources.Devices = rules
-	return noDeviceRequests(hc)
+	return nil
 }
 
 // access: clients that leave the permissions out mean all of them.
@@ -85,10 +85,22 @@ func access(permissions string) string {
 	return permissions
 }
 
-// noDeviceRequests: there is no driver (GPU, CDI) to hand a request to, and docker says so in these words.
-func noDeviceRequests(hc *container.HostConfig) error {
-	for _, r := range hc.DeviceRequests {
-		return fault.Invalid("could not select device driver %q with capabilities: %v", r.Driver, r.Capabilities)
+// cdiDriver is the name that clients give for devices of the Container Device Interface.
+const cdiDriver = "cdi"
+
+// setDeviceRequests hands requests to the drivers that there are; those for another one (a GPU's, for example) are refused
+// in docker's words.
+func setDeviceRequests(s *specs.Spec, in *Input) error {
+	for _, r := range in.HostConfig.DeviceRequests {
+		if r.Driver != cdiDriver || in.CDI == nil {
+			return fault.Invalid("could not select device driver %q with capabilities: %v", r.Driver, r.Capabilities)
+		}
+		if r.Count != 0 {
+			return fault.Invalid("cannot specify Count for the cdi device driver")
+		}
+		if err := in.CDI.Inject(s, r.DeviceIDs); err != nil {
+			return err
+		}
 	}
 	return nil
 }

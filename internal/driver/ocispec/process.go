@@ -51,8 +51,11 @@ func setProcess(s *specs.Spec, in *Input, sec Security) error {
 		Args: args, Cwd: cwd, Env: environment(in), Terminal: in.Config.Tty, User: user,
 		Capabilities: linuxCaps(caps), Rlimits: rlimits, NoNewPrivileges: sec.NoNewPrivileges, OOMScoreAdj: score,
 	}
-	if in.Host.Security.AppArmor {
-		s.Process.ApparmorProfile = sec.AppArmor
+	s.Process.ApparmorProfile = AppArmorProfile(in.HostConfig, &in.Host.Security)
+	if s.Process.ApparmorProfile != "" && in.AppArmor != nil {
+		if err := in.AppArmor.Ensure(s.Process.ApparmorProfile); err != nil {
+			return err
+		}
 	}
 	if size := in.HostConfig.ConsoleSize; in.Config.Tty && size != [2]uint{} {
 		s.Process.ConsoleSize = &specs.Box{Height: size[0], Width: size[1]}

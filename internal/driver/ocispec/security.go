@@ -4,7 +4,10 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/moby/moby/api/types/container"
+
 	"longshore/internal/core/fault"
+	"longshore/internal/core/host"
 )
 
 // The names of seccomp profiles that are not JSON.
@@ -81,4 +84,23 @@ func noSeccomp(profile string) error {
 		return nil
 	}
 	return fault.Invalid("seccomp is not enabled in your kernel, cannot run a custom seccomp profile")
+}
+
+// AppArmorDefault is docker's profile; ProfileUnconfined is what privileged containers get.
+const AppArmorDefault = "docker-default"
+
+// AppArmorProfile is the profile that a container runs by: its own choice, none for privileged ones, else docker's. It is
+// empty where the kernel has no AppArmor.
+func AppArmorProfile(hc *container.HostConfig, sec *host.Security) string {
+	if !sec.AppArmor {
+		return ""
+	}
+	asked, err := ParseSecurityOpts(hc.SecurityOpt, false)
+	switch {
+	case err == nil && asked.AppArmor != "":
+		return asked.AppArmor
+	case hc.Privileged:
+		return ProfileUnconfined
+	}
+	return AppArmorDefault
 }

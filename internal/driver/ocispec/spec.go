@@ -39,6 +39,20 @@ type Input struct {
 	Seccomp SeccompLoader
 	// BPF asks Seccomp for a compiled filter in an annotation (crun) instead of linux.seccomp (any other runtime).
 	BPF bool
+	// AppArmor sees to it that the profile is loaded; nil: it is.
+	AppArmor AppArmorLoader
+	// CDI adds devices that vendors describe; nil: there are none.
+	CDI DeviceInjector
+}
+
+// AppArmorLoader loads a profile that the engine itself brings. Implemented by driver/apparmor.
+type AppArmorLoader interface {
+	Ensure(name string) error
+}
+
+// DeviceInjector adds devices named "vendor.com/class=name" to a specification. Implemented by driver/cdi.
+type DeviceInjector interface {
+	Inject(s *specs.Spec, names []string) error
 }
 
 // Namespaces are paths of existing namespaces to join; empty makes a new one, unless HostConfig asks for the host's.
@@ -112,6 +126,9 @@ func Generate(in *Input) (*specs.Spec, error) {
 		return nil, err
 	}
 	if err := setMounts(s, in, sec); err != nil {
+		return nil, err
+	}
+	if err := setDeviceRequests(s, in); err != nil {
 		return nil, err
 	}
 	return s, setSeccomp(s, in, sec)

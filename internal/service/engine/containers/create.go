@@ -16,6 +16,7 @@ import (
 	"longshore/internal/service/engine/containers/launch"
 	"longshore/internal/service/engine/containers/mounts"
 	"longshore/internal/service/engine/containers/names"
+	"longshore/internal/service/engine/containers/request"
 )
 
 // CreateRequest is what a client asks for.
@@ -86,6 +87,14 @@ func (s *Service) build(ctx context.Context, rec *core.Record, img image.Image) 
 	}
 	if err := s.deps.Images.Prepare(ctx, rec.ID, img); err != nil {
 		return err
+	}
+	if size, err := request.StorageSize(rec.HostConfig.StorageOpt); err != nil || size > 0 {
+		if err == nil {
+			err = s.deps.Images.Limit(ctx, rec.ID, size)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	if err := s.mounts.Hold(ctx, rec.ID, rec.Mounts); err != nil {
 		return err

@@ -34,7 +34,7 @@ func (s *Service) Inspect(ctx context.Context, ref string, o InspectOptions) (*c
 	r := &container.InspectResponse{
 		ID: rec.ID, Created: rec.Created.Format(time.RFC3339Nano), Path: p, Args: args, State: rec.State.View(),
 		Image: rec.Image.ID.String(), Name: "/" + rec.Name, RestartCount: rec.State.RestartCount,
-		Driver: s.cfg.StorageDriver, Platform: rec.Image.OS, LogPath: launch.LogPath(dir, rec),
+		Driver: s.cfg.StorageDriver, Platform: rec.Image.OS, AppArmorProfile: s.launcher.AppArmorProfile(rec.HostConfig), LogPath: launch.LogPath(dir, rec),
 		HostnamePath: filepath.Join(names, "hostname"), HostsPath: filepath.Join(names, "hosts"),
 		ResolvConfPath: filepath.Join(names, "resolv.conf"), ExecIDs: h.execIDs(),
 		HostConfig: rec.HostConfig, Config: rec.Config, Mounts: mounts.Points(rec.Mounts), NetworkSettings: listing.NetworkSettings(rec),

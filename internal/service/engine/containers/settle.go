@@ -74,6 +74,9 @@ func (s *Service) settleHost(rec *core.Record) (err error) {
 	if hc.AutoRemove && !hc.RestartPolicy.IsNone() {
 		return fault.Invalid("can't create 'AutoRemove' container with restart policy")
 	}
+	if err := s.launcher.CheckCgroupParent(hc.CgroupParent); err != nil {
+		return err
+	}
 	request.SettleResources(hc)
 	launch.SettlePaths(hc)
 	hc.LogConfig, err = s.launcher.SettleLog(hc.LogConfig)

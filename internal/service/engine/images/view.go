@@ -5,7 +5,13 @@ import (
 
 	"longshore/internal/core/fault"
 	"longshore/internal/core/image"
+	"longshore/internal/driver/projectquota"
 )
+
+// Limit implements image.Images.
+func (s *Service) Limit(ctx context.Context, key string, size uint64) error {
+	return s.store.LimitRootFS(ctx, key, size, projectquota.Quota{})
+}
 
 // View mounts the content of an image, read-only, at target, for a mount of type image. Idempotent.
 func (s *Service) View(ctx context.Context, key string, img image.Image, target string) error {

@@ -40,6 +40,7 @@ type Service struct {
 	log   *slog.Logger
 	now   func() time.Time
 
+	quotas  *quotas
 	pruning atomic.Bool
 
 	mu      sync.RWMutex // guards volumes
@@ -70,7 +71,7 @@ func Logger(l *slog.Logger) Option { return func(s *Service) { s.log = l } }
 func New(root string, store state.Store, pub event.Publisher, opts ...Option) (*Service, error) {
 	s := &Service{
 		dir: filepath.Join(root, "volumes"), store: store, pub: pub,
-		log: slog.New(slog.DiscardHandler), now: time.Now, volumes: map[string]*entry{},
+		log: slog.New(slog.DiscardHandler), now: time.Now, quotas: newQuotas(), volumes: map[string]*entry{},
 	}
 	for _, o := range opts {
 		o(s)
@@ -132,8 +133,15 @@ func (s *Service) ensure(ctx context.Context, e *entry, o volume.CreateOptions, 
 	if err := checkNew(o); err != nil {
 		return volume.Volume{}, false, err
 	}
+	if err := s.quotas.check(s.dir, o.Options); err != nil {
+		return volume.Volume{}, false, fault.Invalid("create %s: %w", o.Name, err)
+	}
 	rec := newRecord(o, s.now()).withRef(ref)
 	if err := s.makeDir(o.Name); err != nil {
+		return volume.Volume{}, false, err
+	}
+	if err := s.quotas.bound(s.mountpoint(o.Name), o.Options, s.dataDirs()); err != nil {
+		s.unmakeDir(o.Name)
 		return volume.Volume{}, false, err
 	}
 	if err := s.save(ctx, rec, state.Durable); err != nil {

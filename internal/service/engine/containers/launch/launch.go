@@ -44,8 +44,10 @@ type Config struct {
 	// LogDriver and LogOpts for containers that name none.
 	LogDriver string
 	LogOpts   map[string]string
-	// CgroupParent is the path below which groups are made; default "/longshore".
+	// CgroupParent is the path below which groups are made, default "/longshore"; with SystemdCgroup, which has systemd
+	// make them, the slice, default "system.slice".
 	CgroupParent    string
+	SystemdCgroup   bool
 	DefaultShmSize  int64 // bytes
 	DefaultUlimits  map[string]*units.Ulimit
 	Init            bool
@@ -72,6 +74,8 @@ type Deps struct {
 	Mounts   *mounts.Resolver
 	Cgroups  cgroup.Manager
 	Seccomp  ocispec.SeccompLoader
+	AppArmor ocispec.AppArmorLoader
+	CDI      ocispec.DeviceInjector
 	Host     *host.Facts
 	Disk     Disk
 	Log      *slog.Logger
@@ -85,7 +89,11 @@ type Launcher struct {
 
 // New settles defaults.
 func New(cfg Config, deps Deps) *Launcher {
-	if cfg.CgroupParent == "" {
+	switch {
+	case cfg.CgroupParent != "":
+	case cfg.SystemdCgroup:
+		cfg.CgroupParent = "system.slice"
+	default:
 		cfg.CgroupParent = "/longshore"
 	}
 	if cfg.DefaultShmSize == 0 {
@@ -103,6 +111,8 @@ type Joins struct {
 	Net, IPC, PID string
 	// Shm is the other container's shared memory directory.
 	Shm string
+	// LinkEnv are the variables that tell of linked containers.
+	LinkEnv []string
 	// Files is the directory whose hosts, hostname and resolv.conf are shared; empty for own files.
 	Files string
 }
@@ -317,14 +327,6 @@ func (l *Launcher) DefaultRuntime() string { return l.cfg.DefaultRuntime }
 // ShmSize is the size of /dev/shm of containers that ask for none, in bytes.
 func (l *Launcher) ShmSize() int64 { return l.cfg.DefaultShmSize }
 
-func (l *Launcher) cgroupPath(rec *core.Record) string {
-	parent := rec.HostConfig.CgroupParent
-	if parent == "" {
-		parent = l.cfg.CgroupParent
-	}
-	return filepath.Join("/", parent, rec.ID)
-}
-
 // launch is what a shim is told, without the specification.
 func (l *Launcher) launch(rec *core.Record, run *core.Run) (runtime.Launch, error) {
 	rt, err := l.RuntimeNamed(run.Runtime)
@@ -364,12 +366,12 @@ func (l *Launcher) spec(rec *core.Record, rt Runtime, run *core.Run, j Joins, so
 			Hosts: filepath.Join(files, "hosts"), Hostname: filepath.Join(files, "hostname"),
 			Resolv: filepath.Join(files, "resolv.conf"), Shm: shm,
 		},
-		CgroupPath: run.Cgroup,
+		CgroupPath: l.cgroupsPath(rec),
 		Defaults: ocispec.Defaults{
 			Init: l.cfg.Init, InitPath: l.cfg.InitPath, Ulimits: l.cfg.DefaultUlimits, SeccompProfile: l.cfg.SeccompProfile,
 			NoNewPrivileges: l.cfg.NoNewPrivileges, NoRecursiveReadOnly: rt.NoRecursiveReadOnly,
 		},
-		Host: l.Host, Seccomp: l.Seccomp, BPF: rt.BPF,
+		Host: l.Host, Seccomp: l.Seccomp, BPF: rt.BPF, AppArmor: l.AppArmor, CDI: l.CDI, LinkEnv: j.LinkEnv,
 	}
 	for i, m := range rec.Mounts {
 		in.Mounts = append(in.Mounts, ocispec.Mount{
@@ -397,6 +399,11 @@ func (l *Launcher) shm(rec *core.Record, j Joins) (string, error) {
 		return l.Disk.MountShm(rec.ID, size)
 	}
 	return "", nil
+}
+
+// AppArmorProfile is the profile that inspect shows.
+func (l *Launcher) AppArmorProfile(hc *container.HostConfig) string {
+	return ocispec.AppArmorProfile(hc, &l.Host.Security)
 }
 
 // SettlePaths fills docker's masked and read-only paths in, so that inspect shows them.

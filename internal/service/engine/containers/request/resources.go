@@ -1,6 +1,9 @@
 package request
 
 import (
+	"strings"
+
+	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
 
 	"longshore/internal/core/fault"
@@ -48,6 +51,22 @@ func setIf[T comparable](dst *T, v T) {
 	if v != zero {
 		*dst = v
 	}
+}
+
+// StorageSize reads --storage-opt: the bound of the writable layer in bytes, 0 without.
+func StorageSize(opts map[string]string) (uint64, error) {
+	var size uint64
+	for key, value := range opts {
+		if !strings.EqualFold(key, "size") {
+			return 0, fault.Invalid("Unknown option %s", key)
+		}
+		n, err := units.RAMInBytes(value)
+		if err != nil {
+			return 0, fault.Invalid("%w", err)
+		}
+		size = uint64(max(n, 0))
+	}
+	return size, nil
 }
 
 // SettleResources fills in the limits that follow from others.
