@@ -220,7 +220,7 @@ func (s *Store) restore(d digest.Digest, data []byte) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // gone already when all went well
+	defer unix.Unlink(f.Name()) //nolint:errcheck // gone already when all went well
 	_, err = f.Write(data)
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err

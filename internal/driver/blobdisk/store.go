@@ -122,7 +122,7 @@ func (s *Store) Put(ctx context.Context, d digest.Digest, size int64, r io.Reade
 	if err != nil {
 		return blob.Info{}, fmt.Errorf("put blob %s: %w", d, err)
 	}
-	defer os.Remove(f.Name()) // gone already when all went well
+	defer unix.Unlink(f.Name()) //nolint:errcheck // gone already when all went well
 	defer f.Close()
 	h := d.Algorithm().Hash()
 	n, err := receive(ctx, f, h, r)

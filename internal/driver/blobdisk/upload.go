@@ -171,7 +171,7 @@ func (s *Store) sweepOne(dir, key string) bool {
 // drop forgets an upload.
 func (s *Store) drop(key, path string) {
 	s.sessions.Delete(key)
-	os.Remove(path)
+	_ = unix.Unlink(path)
 }
 
 // uploadPath refuses every key that could leave the directory or meet a Put's temporary file.
