@@ -22,6 +22,7 @@ import (
 	"longshore/internal/driver/hostcheck"
 	"longshore/internal/driver/journal"
 	"longshore/internal/driver/logfile"
+	"longshore/internal/driver/logserver"
 	"longshore/internal/driver/ocispec/validate"
 	"longshore/internal/driver/processes"
 	"longshore/internal/driver/registryclient"
@@ -33,6 +34,7 @@ import (
 	"longshore/internal/service/engine/containers/launch"
 	"longshore/internal/service/engine/containers/mounts"
 	"longshore/internal/service/engine/images"
+	"longshore/internal/service/engine/logship"
 	"longshore/internal/service/engine/networks"
 	"longshore/internal/service/engine/system"
 	"longshore/internal/service/engine/volumes"
@@ -190,13 +192,20 @@ func (e *engine) makeContainers(context.Context, *closers) error {
 	if err != nil {
 		return err
 	}
+	logServers, err := logserver.New()
+	if err != nil {
+		return err
+	}
+	logReader := logfile.New()
+	shipper := logship.New(logServers, logReader, e.state, e.log)
+	e.background(shipper.Run)
 	e.containers = containers.New(cfg, containers.Deps{
 		Launch: launch.Deps{
 			Runtime: shimclient.New(shim, e.log), RootFS: e.images, Networks: e.networks,
 			Mounts:  &mounts.Resolver{Volumes: e.volumes, Files: disk, Images: e.images, Events: e.journal},
-			Cgroups: groups, Seccomp: seccomp.New(), AppArmor: apparmor.New(), CDI: cdi.New(e.cfg.CDISpecDirs), Host: e.host, Disk: disk, Log: e.log,
+			Cgroups: groups, Seccomp: seccomp.New(), AppArmor: apparmor.New(), CDI: cdi.New(e.cfg.CDISpecDirs), Host: e.host, Disk: disk, Shipper: shipper, Log: e.log,
 		},
-		Images: e.images, Events: e.journal, Store: e.state, Logs: logfile.New(), Disk: disk, Files: disk,
+		Images: e.images, Events: e.journal, Store: e.state, Logs: logReader, Disk: disk, Files: disk,
 		Processes: processes.Host{}, Validator: validate.New(e.host), Log: e.log,
 	})
 	e.background(e.containers.Run)

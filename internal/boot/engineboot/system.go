@@ -72,7 +72,7 @@ func (e *engine) systemConfig() (system.Config, error) {
 		Components: []api.ComponentVersion{{Name: e.runtimes.def, Version: def.Version, Details: map[string]string{"GitCommit": def.Commit}}},
 		Root:       c.DataRoot, Debug: c.LogLevel == "debug", Experimental: c.Experimental, LiveRestore: c.LiveRestore, Labels: c.Labels,
 		StorageDriver: "overlayfs", StorageStatus: [][2]string{{"driver-type", "io.containerd.snapshotter.v1"}},
-		LoggingDriver: c.LogDriver, LogDrivers: []string{"json-file", "local", "none"},
+		LoggingDriver: c.LogDriver, LogDrivers: []string{"fluentd", "gelf", "journald", "json-file", "local", "syslog"},
 		NetworkDrivers: []string{"bridge", "host", "null"}, VolumeDrivers: []string{"local"},
 		Runtimes: known, DefaultRuntime: e.runtimes.def, InitBinary: "docker-init", RuntimeCommit: def.Commit,
 		HTTPProxy: os.Getenv("HTTP_PROXY"), HTTPSProxy: os.Getenv("HTTPS_PROXY"), NoProxy: os.Getenv("NO_PROXY"),

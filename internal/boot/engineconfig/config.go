@@ -18,6 +18,9 @@ import (
 )
 
 // Default paths, dockerd's own names under Longshore's directories.
+// logDrivers are the values of log-driver.
+var logDrivers = []string{"json-file", "local", "none", "syslog", "gelf", "fluentd", "journald"}
+
 const (
 	DefaultDataRoot = "/var/lib/longshore"
 	DefaultExecRoot = "/run/longshore"
@@ -243,8 +246,8 @@ func (c *Config) validateNetwork() error {
 }
 
 func (c *Config) validateContainers() error {
-	if !slices.Contains([]string{"json-file", "local", "none"}, c.LogDriver) {
-		return fault.Invalid("log-driver: %q is not supported (json-file, local, none)", c.LogDriver)
+	if !slices.Contains(logDrivers, c.LogDriver) {
+		return fault.Invalid("log-driver: %q is not supported (%s)", c.LogDriver, strings.Join(logDrivers, ", "))
 	}
 	for name, r := range c.Runtimes {
 		if name == "" || r.Path == "" {

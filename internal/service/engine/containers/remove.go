@@ -157,6 +157,7 @@ func (s *Service) destroy(ctx context.Context, h *handle, withVolumes bool) erro
 
 // discard removes the files of a container without record. What fails is tried again at the next start.
 func (s *Service) discard(ctx context.Context, id string) {
+	s.launcher.FinishLogs(ctx, id)
 	err := s.deps.Images.Remove(ctx, id)
 	if err == nil {
 		err = s.deps.Disk.Delete(id)

@@ -68,6 +68,11 @@ func (s *Service) load(ctx context.Context) ([]*handle, error) {
 			s.log.Warn("container's image is not there", "container", rec.ID, "error", err)
 		}
 		s.mounts.Restore(ctx, rec.ID, rec.Mounts)
+		if !rec.State.StartedAt.IsZero() {
+			if err := s.launcher.ShipLogs(rec); err != nil {
+				s.log.Warn("send logs on", "container", rec.ID, "error", err)
+			}
+		}
 	}
 	return handles, nil
 }

@@ -78,7 +78,9 @@ type Deps struct {
 	CDI      ocispec.DeviceInjector
 	Host     *host.Facts
 	Disk     Disk
-	Log      *slog.Logger
+	// Shipper may be nil: then only the drivers that write files exist.
+	Shipper Shipper
+	Log     *slog.Logger
 }
 
 // Launcher brings runs up and down. Safe for concurrent use for different containers.
@@ -178,7 +180,7 @@ func (l *Launcher) prepare(ctx context.Context, rec *core.Record, p *Prepared, r
 		return fmt.Errorf("spawn shim: %w", err)
 	}
 	watch.lap("shim")
-	return nil
+	return l.ShipLogs(rec)
 }
 
 // Free gives back what others may want at once: names, addresses, ports.

@@ -1,14 +1,12 @@
 package launch
 
 import (
-	"fmt"
 	"maps"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"text/template"
 
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
@@ -40,42 +38,99 @@ func (l *Launcher) SettleLog(c container.LogConfig) (container.LogConfig, error)
 	}
 	maps.Copy(opts, c.Config)
 	c.Config = opts
-	_, err := sink(c)
+	_, err := l.sink(c)
 	return c, err
 }
 
 // LogSink is where the shim writes a container's output.
 func (l *Launcher) LogSink(rec *core.Record) (runtime.LogSink, error) {
 	c := rec.HostConfig.LogConfig
-	s, err := sink(c)
+	s, err := l.sink(c)
 	if err != nil {
 		return s, err
 	}
-	s.Path = LogPath(l.Disk.Dir(rec.ID), rec)
+	s.Path = logFile(l.Disk.Dir(rec.ID), rec)
 	if s.Driver == "json-file" {
 		s.Attrs, err = logAttrs(rec, c.Config)
 	}
 	return s, err
 }
 
-// LogPath is the active log file in a container's directory; empty for a driver without file.
+// LogPath is what inspect tells of the log: the active file of a driver that has no other place.
 func LogPath(dir string, rec *core.Record) string {
+	if remote(rec.HostConfig.LogConfig.Type) {
+		return ""
+	}
+	return logFile(dir, rec)
+}
+
+// logFile is the active log file in a container's directory; empty when nothing is logged.
+func logFile(dir string, rec *core.Record) string {
 	switch rec.HostConfig.LogConfig.Type {
 	case "json-file":
 		return filepath.Join(dir, rec.ID+"-json.log")
-	case "local":
-		return filepath.Join(dir, "local-logs", "container.log")
+	case "none":
+		return ""
 	}
-	return ""
+	return filepath.Join(dir, "local-logs", "container.log")
+}
+
+// remote tells whether a driver sends lines away; its file is of the local driver's kind.
+func remote(driver string) bool {
+	_, here := driverOpts[driver]
+	return !here
 }
 
 // LogSource is what a reader of logs needs.
 func (l *Launcher) LogSource(rec *core.Record) logs.Source {
-	return logs.Source{Driver: rec.HostConfig.LogConfig.Type, Path: LogPath(l.Disk.Dir(rec.ID), rec)}
+	c := rec.HostConfig.LogConfig
+	if disabled, _ := strconv.ParseBool(c.Config["cache-disabled"]); disabled && remote(c.Type) {
+		return logs.Source{Driver: "none"}
+	}
+	return l.logSource(rec)
+}
+
+func (l *Launcher) logSource(rec *core.Record) logs.Source {
+	driver := rec.HostConfig.LogConfig.Type
+	if remote(driver) {
+		driver = "local"
+	}
+	return logs.Source{Driver: driver, Path: logFile(l.Disk.Dir(rec.ID), rec)}
 }
 
 // sink reads and checks log options, in docker's words.
-func sink(c container.LogConfig) (runtime.LogSink, error) {
+func (l *Launcher) sink(c container.LogConfig) (runtime.LogSink, error) {
+	if !remote(c.Type) {
+		return fileSink(c)
+	}
+	cache := container.LogConfig{Type: "local", Config: map[string]string{}}
+	own := map[string]string{}
+	for key, v := range c.Config {
+		switch {
+		case !slices.Contains(commonOpts, key):
+			own[key] = v
+		case strings.HasPrefix(key, "cache-") && key != "cache-disabled":
+			cache.Config[strings.TrimPrefix(key, "cache-")] = v
+		default:
+			cache.Config[key] = v
+		}
+	}
+	if l.Shipper == nil {
+		return runtime.LogSink{}, fault.Invalid("logger: no log driver named '%s' is registered", c.Type)
+	}
+	if err := l.Shipper.Check(c.Type, own); err != nil {
+		return runtime.LogSink{}, fault.Invalid("%v", err)
+	}
+	for key, v := range own { // the options that all drivers share
+		if err := option(&runtime.LogSink{}, key, v); err != nil {
+			return runtime.LogSink{}, err
+		}
+	}
+	return fileSink(cache)
+}
+
+// fileSink is sink for the drivers whose file is all there is.
+func fileSink(c container.LogConfig) (runtime.LogSink, error) {
 	s := runtime.LogSink{Driver: c.Type, MaxFiles: 1}
 	own, known := driverOpts[c.Type]
 	if !known {
@@ -123,6 +178,10 @@ func option(s *runtime.LogSink, key, v string) error {
 		if s.Compress, err = strconv.ParseBool(v); err != nil {
 			return fault.Invalid("invalid value for compress: %q", v)
 		}
+	case "cache-disabled", "cache-compress":
+		if _, err := strconv.ParseBool(v); err != nil {
+			return fault.Invalid("invalid value for %s: %q", key, v)
+		}
 	case "mode":
 		if v != "" && v != "blocking" && v != "non-blocking" {
 			return fault.Invalid("logger: logging mode not supported: %s", v)
@@ -137,70 +196,4 @@ func option(s *runtime.LogSink, key, v string) error {
 		}
 	}
 	return nil
-}
-
-// logAttrs are the extra attributes of each line: chosen labels and variables, and the tag.
-func logAttrs(rec *core.Record, opts map[string]string) (map[string]string, error) {
-	attrs := map[string]string{}
-	env := map[string]string{}
-	for _, kv := range rec.Config.Env {
-		k, v, _ := strings.Cut(kv, "=")
-		env[k] = v
-	}
-	for _, set := range []struct {
-		list, pattern string
-		from          map[string]string
-	}{{opts["labels"], opts["labels-regex"], rec.Config.Labels}, {opts["env"], opts["env-regex"], env}} {
-		for _, k := range strings.Split(set.list, ",") {
-			if v, ok := set.from[k]; ok {
-				attrs[k] = v
-			}
-		}
-		if set.pattern == "" {
-			continue
-		}
-		re, err := regexp.Compile(set.pattern)
-		if err != nil {
-			return nil, err
-		}
-		for k, v := range set.from {
-			if re.MatchString(k) {
-				attrs[k] = v
-			}
-		}
-	}
-	if tag := opts["tag"]; tag != "" {
-		text, err := renderTag(rec, tag)
-		if err != nil {
-			return nil, fault.Invalid("invalid value for tag: %v", err)
-		}
-		attrs["tag"] = text
-	}
-	if len(attrs) == 0 {
-		return nil, nil
-	}
-	return attrs, nil
-}
-
-// tagData are the fields that a tag template may use.
-type tagData struct {
-	ID, FullID, Name, ImageID, ImageFullID, ImageName, DaemonName, Command string
-}
-
-func renderTag(rec *core.Record, tag string) (string, error) {
-	t, err := template.New("tag").Parse(tag)
-	if err != nil {
-		return "", err
-	}
-	hex := rec.Image.ID.Encoded()
-	p, args := rec.Command()
-	d := tagData{
-		ID: rec.ID[:12], FullID: rec.ID, Name: rec.Name, ImageID: hex[:min(12, len(hex))], ImageFullID: rec.Image.ID.String(),
-		ImageName: rec.Config.Image, DaemonName: "docker", Command: strings.Join(append([]string{p}, args...), " "),
-	}
-	var b strings.Builder
-	if err := t.Execute(&b, d); err != nil {
-		return "", fmt.Errorf("render: %w", err)
-	}
-	return b.String(), nil
 }

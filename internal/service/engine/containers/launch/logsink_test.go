@@ -33,7 +33,7 @@ func TestSink(t *testing.T) {
 			k, v, _ := strings.Cut(o, "=")
 			opts[k] = v
 		}
-		s, err := sink(container.LogConfig{Type: c.driver, Config: opts})
+		s, err := (&Launcher{}).sink(container.LogConfig{Type: c.driver, Config: opts})
 		got := fmt.Sprintf("%s %d %d %v", s.Driver, s.MaxSize, s.MaxFiles, s.Compress)
 		if err != nil {
 			got = "error: " + err.Error()
