@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/fluent/fluent-logger-golang/fluent"
@@ -36,7 +37,7 @@ func fluentdEndpoint(options map[string]string) (endpoint, error) {
 	if text == "" {
 		text = "tcp://127.0.0.1:24224"
 	}
-	if _, _, err := net.SplitHostPort(text); err == nil { // host:port alone is docker's oldest form
+	if !strings.Contains(text, "://") { // host:port alone is docker's oldest form
 		text = "tcp://" + text
 	}
 	return parseEndpoint("fluentd-address", text, "24224", "tcp", "tls", "unix")
