@@ -21,6 +21,7 @@ import (
 
 	"longshore/internal/boot/registryconfig"
 	"longshore/internal/core/handover"
+	"longshore/internal/driver/keyring"
 	"longshore/internal/server/registryapi"
 	"longshore/internal/server/registryapi/metrics"
 	"longshore/internal/service/auth"
@@ -39,6 +40,8 @@ type Options struct {
 	Listening func(net.Addr)
 	// ConfigPath is watched, and read again when it changes; empty watches nothing.
 	ConfigPath string
+	// Now is the clock of everything that says who somebody is; nil means time.Now.
+	Now func() time.Time
 }
 
 // Registry is a built registry. Make it with New, run it with Run once.
@@ -55,6 +58,8 @@ type Registry struct {
 	metrics  *metrics.Metrics
 	listener net.Listener
 	desk     handover.Desk
+	ring     *keyring.Ring // nil without a token server of our own
+	mounts   []registryapi.Mount
 }
 
 // Serve reads a configuration and runs the registry until ctx ends.
@@ -112,7 +117,7 @@ func (r *Registry) open(ctx context.Context) (err error) {
 	if r.service, err = registry.New(r.shelves.index, r.shelves.blobs, r.serviceConfig()); err != nil {
 		return err
 	}
-	if r.auth, err = auth.New(r.shelves.accounts, authConfig(cfg.HTTP)); err != nil {
+	if err := r.openPeople(); err != nil {
 		return err
 	}
 	if cfg.HTTP.TLS != nil {

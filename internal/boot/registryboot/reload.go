@@ -48,7 +48,7 @@ func (r *Registry) reload() {
 	for _, w := range warnings {
 		r.log.Warn("configuration", "remark", w.String())
 	}
-	if err := r.auth.Reload(authConfig(cfg.HTTP)); err != nil {
+	if err := r.auth.Reload(r.authConfig(cfg.HTTP)); err != nil {
 		r.log.Error("configuration is not reloaded", "error", err)
 		return
 	}
@@ -60,6 +60,7 @@ func (r *Registry) reload() {
 	for _, key := range fixed(r.cfg, cfg) {
 		r.log.Warn("configuration", "remark", key+": takes a restart")
 	}
+	keep(r.cfg, cfg)
 	r.cfg = cfg
 	r.log.Info("configuration is reloaded")
 }
@@ -78,6 +79,9 @@ func fixed(old, now *registryconfig.Config) []string {
 	differ("http.tls", old.HTTP.TLS, now.HTTP.TLS)
 	differ("http.readTimeout", old.HTTP.ReadTimeout, now.HTTP.ReadTimeout)
 	differ("http.writeTimeout", old.HTTP.WriteTimeout, now.HTTP.WriteTimeout)
+	before, after := ownPeople(old), ownPeople(now)
+	differ("http.auth.accounts", before.Accounts, after.Accounts)
+	differ("http.auth.token", before.Token, after.Token)
 	differ("log.output", old.Log.Output, now.Log.Output)
 	differ("log.audit", old.Log.Audit, now.Log.Audit)
 	differ("extensions.metrics.enable", old.MetricsPath() == "", now.MetricsPath() == "")
@@ -99,4 +103,24 @@ func lasting(g registryconfig.Global) registryconfig.Global {
 	}
 	g.SubPaths = paths
 	return g
+}
+
+// ownPeople is what a configuration says about accounts and tokens of our own.
+func ownPeople(c *registryconfig.Config) registryconfig.Auth {
+	if c.HTTP.Auth == nil {
+		return registryconfig.Auth{}
+	}
+	return registryconfig.Auth{Accounts: c.HTTP.Auth.Accounts, Token: c.HTTP.Auth.Token}
+}
+
+// keep carries over what a restart only changes, and what is asked for again and again.
+func keep(old, now *registryconfig.Config) {
+	own := ownPeople(old)
+	if now.HTTP.Auth == nil {
+		if own.Accounts == nil && own.Token == nil {
+			return
+		}
+		now.HTTP.Auth = &registryconfig.Auth{}
+	}
+	now.HTTP.Auth.Accounts, now.HTTP.Auth.Token = own.Accounts, own.Token
 }

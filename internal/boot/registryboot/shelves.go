@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"longshore/internal/boot/registryconfig"
+	"longshore/internal/core/account"
 	"longshore/internal/core/blob"
 	"longshore/internal/core/credential"
 	"longshore/internal/core/registryindex"
@@ -30,10 +31,16 @@ type shelves struct {
 	blobs      blob.Store
 	placements []registry.Placement
 	index      registryindex.Index
-	accounts   credential.Store
+	accounts   people
 	// shared says that other processes may use the same index.
 	shared  bool
 	closers []io.Closer // closed last first
+}
+
+// people is the store of all that proves who somebody is.
+type people interface {
+	credential.Store
+	account.Store
 }
 
 // ours is the folder below storage.rootDirectory.

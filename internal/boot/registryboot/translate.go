@@ -93,9 +93,17 @@ func retentionRule(k registryconfig.KeepUntagged) retention.Rule {
 	return rule
 }
 
-// authConfig is the http.auth and http.accessControl sections in auth's words.
-func authConfig(h registryconfig.HTTP) auth.Config {
-	out := auth.Config{AccessControl: accessControl(h.AccessControl), MTLSOn: needsCertificate(h)}
+// authConfig is the http.auth and http.accessControl sections in auth's words. Accounts and tokens of our own are as they
+// were when the registry was built.
+func (r *Registry) authConfig(h registryconfig.HTTP) auth.Config {
+	out := auth.Config{AccessControl: accessControl(h.AccessControl), MTLSOn: needsCertificate(h), Now: r.options.Now}
+	if a := r.cfg.HTTP.Auth; a != nil && a.Accounts != nil {
+		out.Accounts = r.shelves.accounts
+	}
+	if r.ring != nil {
+		t := r.cfg.HTTP.Auth.Token
+		out.Bearer = &auth.BearerConfig{Realm: t.Realm, Service: t.Service, Issuer: t.Issuer, Own: r.ring}
+	}
 	a := h.Auth
 	if a == nil {
 		return out
@@ -103,7 +111,7 @@ func authConfig(h registryconfig.HTTP) auth.Config {
 	out.HTPasswd, out.APIKeys = a.HTPasswd.Path, a.APIKey
 	out.FailDelay = time.Duration(a.FailDelay) * time.Second
 	out.HashKey, out.EncryptKey = a.HashKey, a.EncryptKey
-	if b := a.Bearer; b != nil {
+	if b := a.Bearer; b != nil && r.ring == nil {
 		out.Bearer = &auth.BearerConfig{Realm: b.Realm, Service: b.Service, Cert: b.Cert}
 	}
 	if m := a.MTLS; m != nil {
@@ -163,7 +171,7 @@ func (r *Registry) apiOptions(cfg *registryconfig.Config) registryapi.Options {
 	o := registryapi.Options{
 		Logger: r.log, Audit: r.logs.audit, Handover: &r.desk, Metrics: r.metrics, MetricsPath: cfg.MetricsPath(), Realm: h.Realm,
 		SecureCookies: h.TLS != nil || h.Auth != nil && on(h.Auth.SecureSession),
-		Release:       registryapi.NewRelease(r.options.Version), MethodRates: map[string]int{},
+		Release:       registryapi.NewRelease(r.options.Version), MethodRates: map[string]int{}, Mounts: r.mounts,
 	}
 	if h.AllowOrigin != "" {
 		o.AllowOrigins = strings.Split(h.AllowOrigin, ",")

@@ -41,6 +41,9 @@ func (c *Config) check(k *checker) {
 	}
 	c.Storage.check(k)
 	c.HTTP.check(k)
+	if a := c.HTTP.Auth; a != nil && a.Token != nil && a.Token.KeysDirectory == "" && (c.Storage.CacheDriver.Postgres() || c.Storage.RootDirectory == "") {
+		k.fail(key("http", "auth", "token", "keysDirectory"), "is missing: instances that share an index share the keys' folder too")
+	}
 	c.Log.check(k)
 	if c.Scheduler != nil {
 		k.warn("scheduler", "has no effect: background work needs no workers")

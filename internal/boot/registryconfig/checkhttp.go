@@ -1,11 +1,13 @@
 package registryconfig
 
 import (
+	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 func (h *HTTP) check(k *checker) {
@@ -68,6 +70,43 @@ func (h *HTTP) checkAuth(k *checker) {
 		}
 	}
 	h.checkMTLS(k)
+	h.checkTokens(k)
+}
+
+// checkTokens looks at accounts and at our own token server.
+func (h *HTTP) checkTokens(k *checker) {
+	a := h.Auth
+	if h.TLS == nil && !strings.HasPrefix(h.ExternalURL, "https://") && !h.loopback() {
+		const clear = "passwords and tokens travel in the clear: set http.tls, or http.externalUrl to what terminates TLS"
+		if a.Accounts != nil {
+			k.warn(key("http", "auth", "accounts"), clear)
+		}
+		if a.Token != nil {
+			k.warn(key("http", "auth", "token"), clear)
+		}
+	}
+	t := a.Token
+	if t == nil {
+		return
+	}
+	at := func(name string) string { return key("http", "auth", "token", name) }
+	if a.Bearer != nil {
+		k.fail(key("http", "auth", "token"), "cannot be beside http.auth.bearer: there is one token server")
+	}
+	if t.Expiry < time.Minute || t.Expiry > 24*time.Hour {
+		k.fail(at("expiry"), "must be between 1m and 24h")
+	}
+	if t.RotateAfter < time.Hour {
+		k.fail(at("rotateAfter"), "must be at least 1h")
+	}
+	if u, err := url.Parse(t.Realm); t.Realm != "" && (err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https")) {
+		k.fail(at("realm"), "%q is no URL", t.Realm)
+	}
+}
+
+func (h *HTTP) loopback() bool {
+	ip, err := netip.ParseAddr(h.Address)
+	return h.Address == "localhost" || err == nil && ip.IsLoopback()
 }
 
 var identityAttributes = []string{"commonname", "cn", "subject", "dn", "email", "rfc822name", "uri", "url", "dnsname", "dns"}
@@ -102,7 +141,7 @@ func (h *HTTP) checkAccess(k *checker) {
 	}
 	at := key("http", "accessControl")
 	if !h.identifies() && !a.onlyAnonymous() {
-		k.fail(at, "needs http.auth (htpasswd, bearer or client certificates), or nothing but anonymousPolicy")
+		k.fail(at, "needs http.auth (htpasswd, accounts, bearer or client certificates), or nothing but anonymousPolicy")
 	}
 	named := func(at string, list []string) {
 		for _, action := range list {
@@ -132,7 +171,7 @@ func (h *HTTP) checkAccess(k *checker) {
 
 // identifies says whether anybody can have a name.
 func (h *HTTP) identifies() bool {
-	return h.Auth != nil && (h.Auth.HTPasswd.Path != "" || h.Auth.Bearer != nil) || h.TLS != nil && h.TLS.CACert != ""
+	return h.Auth != nil && (h.Auth.HTPasswd.Path != "" || h.Auth.Bearer != nil || h.Auth.Accounts != nil) || h.TLS != nil && h.TLS.CACert != ""
 }
 
 func (a *AccessControl) onlyAnonymous() bool {

@@ -146,8 +146,33 @@ type Auth struct {
 	SecureSession   *bool    `key:"secureSession"`
 	LDAP            *Later   `key:"ldap" later:"ldap"`
 	OpenID          *Later   `key:"openid" later:"openid"`
+	// Accounts and Token are Longshore's own.
+	Accounts *Accounts `key:"accounts"`
+	Token    *Token    `key:"token"`
 	// HashKey and EncryptKey are read from SessionKeysFile.
 	HashKey, EncryptKey []byte
+}
+
+// Accounts are people who are kept in the index, with the accounts API and OAuth2 for applications.
+type Accounts struct {
+	Enable *bool `key:"enable"`
+	// Registration lets everybody make an account.
+	Registration bool `key:"registration"`
+}
+
+// Token is our own token server.
+type Token struct {
+	Enable *bool `key:"enable"`
+	// Service is the registry's name in tokens, Issuer the token server's.
+	Service string `key:"service"`
+	Issuer  string `key:"issuer"`
+	// Realm is the URL that clients are sent to; empty is /token on externalUrl, or where the client came to.
+	Realm string `key:"realm"`
+	// Expiry is how long a token is good, RotateAfter how long a key signs.
+	Expiry      time.Duration `key:"expiry"`
+	RotateAfter time.Duration `key:"rotateAfter"`
+	// KeysDirectory holds the keys; empty is a folder beside the index.
+	KeysDirectory string `key:"keysDirectory"`
 }
 
 // HTPasswd names the password file.

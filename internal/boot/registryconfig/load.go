@@ -135,6 +135,7 @@ func (c *Config) settle() {
 			s.settle()
 		}
 	}
+	c.HTTP.settle()
 	if c.Extensions != nil && c.Extensions.Metrics != nil {
 		m := c.Extensions.Metrics
 		if m.Enable == nil {
@@ -144,6 +145,47 @@ func (c *Config) settle() {
 		if m.Prometheus == nil || m.Prometheus.Path == "" {
 			m.Prometheus = &Prometheus{Path: "/metrics"}
 		}
+	}
+}
+
+// What holds for our own token server when a configuration says nothing.
+const (
+	DefaultTokenName   = "longshore"
+	DefaultTokenExpiry = 5 * time.Minute
+	DefaultTokenRotate = 30 * 24 * time.Hour
+)
+
+// settle drops sections that are switched off, and fills the others.
+func (h *HTTP) settle() {
+	a := h.Auth
+	if a == nil {
+		return
+	}
+	off := func(enable *bool) bool { return enable != nil && !*enable }
+	if a.Accounts != nil && off(a.Accounts.Enable) {
+		a.Accounts = nil
+	}
+	if a.Token != nil && off(a.Token.Enable) {
+		a.Token = nil
+	}
+	t := a.Token
+	if t == nil {
+		return
+	}
+	if t.Service == "" {
+		t.Service = DefaultTokenName
+	}
+	if t.Issuer == "" {
+		t.Issuer = DefaultTokenName
+	}
+	if t.Expiry == 0 {
+		t.Expiry = DefaultTokenExpiry
+	}
+	if t.RotateAfter == 0 {
+		t.RotateAfter = DefaultTokenRotate
+	}
+	if t.Realm == "" && h.ExternalURL != "" {
+		t.Realm = strings.TrimSuffix(h.ExternalURL, "/") + "/token"
 	}
 }
 

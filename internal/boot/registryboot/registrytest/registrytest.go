@@ -46,13 +46,13 @@ type Registry struct {
 const Plain = `{"storage": {"rootDirectory": "DIR/root"}, "http": {"port": "0"}}`
 
 // Start runs a registry until the test ends. DIR in the configuration is an empty folder of its own.
-func Start(t testing.TB, config string) *Registry {
+func Start(t testing.TB, config string, options ...func(*registryboot.Options)) *Registry {
 	t.Helper()
-	return StartIn(t, t.TempDir(), config)
+	return StartIn(t, t.TempDir(), config, options...)
 }
 
 // StartIn is Start in a folder that is there.
-func StartIn(t testing.TB, dir, config string) *Registry {
+func StartIn(t testing.TB, dir, config string, options ...func(*registryboot.Options)) *Registry {
 	t.Helper()
 	r := &Registry{Dir: dir, Config: filepath.Join(dir, "config.json"), Scheme: "http", Client: &http.Client{
 		Transport:     &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}, //nolint:gosec // a test on loopback
@@ -61,12 +61,14 @@ func StartIn(t testing.TB, dir, config string) *Registry {
 	Write(t, r.Config, strings.ReplaceAll(config, "DIR", dir))
 	ctx, cancel := context.WithCancel(context.Background())
 	listening, done := make(chan net.Addr, 1), make(chan error, 1)
-	go func() {
-		done <- registryboot.Serve(ctx, r.Config, registryboot.Options{
-			Version: "test", Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
-			Listening: func(a net.Addr) { listening <- a },
-		})
-	}()
+	o := registryboot.Options{
+		Version: "test", Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Listening: func(a net.Addr) { listening <- a },
+	}
+	for _, f := range options {
+		f(&o)
+	}
+	go func() { done <- registryboot.Serve(ctx, r.Config, o) }()
 	select {
 	case a := <-listening:
 		r.Addr = a.String()
