@@ -37,6 +37,8 @@ const (
 	Plain Encoding = "tar"
 	Gzip  Encoding = "gzip"
 	Zstd  Encoding = "zstd"
+	Bzip2 Encoding = "bzip2"
+	Xz    Encoding = "xz"
 )
 
 // Image is an image in a repository. Without a layer Layer, DiffID and Encoding are empty.
@@ -93,6 +95,8 @@ type Chains interface {
 	PutChain(ctx context.Context, repo distribution.RepoName, manifest digest.Digest, images []Image) error
 	// Chain lists a manifest's images, base first; ErrNotFound when nothing was said.
 	Chain(ctx context.Context, repo distribution.RepoName, manifest digest.Digest) ([]Image, error)
+	// Standing finds a manifest of which an image is the top; ErrNotFound.
+	Standing(ctx context.Context, repo distribution.RepoName, top imagev1.ID) (digest.Digest, error)
 	// Tops lists a repository's tags in ASCII order; ErrNotFound when there is no such repository.
 	Tops(ctx context.Context, repo distribution.RepoName) ([]TagTop, error)
 	// Unsummed lists up to n complete images whose Payload nobody has computed.

@@ -33,6 +33,9 @@ const (
 	topsQuery    = `SELECT t.name, m.digest, m.media_type, t.pushed,
 		COALESCE((SELECT i.image FROM v1_chains c JOIN v1_images i ON i.id = c.image WHERE c.manifest = m.id ORDER BY c.position DESC LIMIT 1), '')
 		FROM tags t JOIN manifests m ON m.id = t.manifest WHERE t.repo = ? ORDER BY t.name`
+	standingQuery = `SELECT m.digest FROM repositories r JOIN v1_images i ON i.repo = r.id AND i.image = ?
+		JOIN v1_chains c ON c.image = i.id JOIN manifests m ON m.id = c.manifest
+		WHERE r.name = ? AND c.position = (SELECT MAX(d.position) FROM v1_chains d WHERE d.manifest = c.manifest) ORDER BY m.id DESC LIMIT 1`
 	unsummedQuery = `SELECT r.name, i.image FROM v1_images i JOIN repositories r ON r.id = i.repo
 		WHERE i.payload = '' AND i.state = 2 ORDER BY i.id LIMIT ?`
 )
@@ -194,6 +197,13 @@ func (g *Graph) Chain(ctx context.Context, repo distribution.RepoName, manifest 
 		err = errdefs.ErrNotFound
 	}
 	return list, wrap(err, "images of manifest %s in %q", manifest, repo)
+}
+
+// Standing implements graph.Chains.
+func (g *Graph) Standing(ctx context.Context, repo distribution.RepoName, top imagev1.ID) (digest.Digest, error) {
+	var d digest.Digest
+	err := g.x.read.in(ctx).row(standingQuery, []any{string(top), string(repo)}, &d)
+	return d, wrap(absent(err), "manifest of image %s in %q", top, repo)
 }
 
 // Tops implements graph.Chains.

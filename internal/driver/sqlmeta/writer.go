@@ -3,6 +3,7 @@ package sqlmeta
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"sync"
 )
@@ -12,11 +13,13 @@ const maxBatch = 256
 
 // writer is SQLite's one writing connection. There is no goroutine: the first change that finds the connection idle
 // leads, runs everything that has queued up in one transaction, commits once, and hands the lead to the next in the
-// queue. A change alone commits at once; changes that come during a commit share the next.
+// queue. A change alone commits at once; changes that come during a commit share the next. The next transaction runs
+// while this one's commit is synced.
 type writer struct {
 	conn *sql.Conn
 	st   *prepared
 	all  *statements
+	sync *walSync
 
 	mu    sync.Mutex // guards queue and busy
 	queue []*change
@@ -29,13 +32,13 @@ type change struct {
 	lead chan struct{} // "you lead now"
 }
 
-func newWriter(conn *sql.Conn) *writer {
+func newWriter(conn *sql.Conn, sync *walSync) *writer {
 	all := &statements{db: conn}
 	text := func(q string) string { return q }
-	return &writer{conn: conn, all: all, st: &prepared{ctx: context.Background(), text: text, get: all.get}}
+	return &writer{conn: conn, all: all, sync: sync, st: &prepared{ctx: context.Background(), text: text, get: all.get}}
 }
 
-func (w *writer) close() error { return w.all.Close() }
+func (w *writer) close() error { return errors.Join(w.all.Close(), w.sync.close()) }
 
 // change queues fn and returns when it is committed or has failed. A context that ends meanwhile is not heeded: the
 // change is short, and its outcome must be known.
@@ -60,7 +63,7 @@ func (w *writer) change(ctx context.Context, fn func(tx) error) error {
 	return <-c.done
 }
 
-// turn runs what is queued and passes the lead on.
+// turn runs what is queued, passes the lead on, and tells the outcome when it is durable.
 func (w *writer) turn() {
 	w.mu.Lock()
 	n := min(len(w.queue), maxBatch)
@@ -68,10 +71,7 @@ func (w *writer) turn() {
 	w.queue = w.queue[n:]
 	w.mu.Unlock()
 
-	outcome := w.commit(batch)
-	for i, c := range batch {
-		c.done <- outcome[i]
-	}
+	outcome, committed := w.commit(batch)
 
 	w.mu.Lock()
 	if len(w.queue) > 0 {
@@ -80,19 +80,30 @@ func (w *writer) turn() {
 		w.busy, w.queue = false, nil
 	}
 	w.mu.Unlock()
+
+	var lost error
+	if committed {
+		lost = w.sync.wait()
+	}
+	for i, c := range batch {
+		if lost != nil && outcome[i] == nil {
+			outcome[i] = lost
+		}
+		c.done <- outcome[i]
+	}
 }
 
-// commit runs the batch in one transaction and gives each change's outcome. One that fails leaves nothing behind and
-// does not touch the others.
-func (w *writer) commit(batch []*change) []error {
-	outcome := make([]error, len(batch))
-	fail := func(err error) []error {
+// commit runs the batch in one transaction and gives each change's outcome; committed says that there is something to
+// sync. A change that fails leaves nothing behind and does not touch the others.
+func (w *writer) commit(batch []*change) (outcome []error, committed bool) {
+	outcome = make([]error, len(batch))
+	fail := func(err error) ([]error, bool) {
 		for i := range outcome {
 			if outcome[i] == nil {
 				outcome[i] = err
 			}
 		}
-		return outcome
+		return outcome, false
 	}
 	if _, err := w.st.exec("BEGIN IMMEDIATE"); err != nil {
 		return fail(fmt.Errorf("begin: %w", err))
@@ -110,13 +121,14 @@ func (w *writer) commit(batch []*change) []error {
 	}
 	if good == 0 {
 		_, _ = w.st.exec("ROLLBACK")
-		return outcome
+		return outcome, false
 	}
 	if _, err := w.st.exec("COMMIT"); err != nil {
 		_, _ = w.st.exec("ROLLBACK")
 		return fail(fmt.Errorf("commit: %w", err))
 	}
-	return outcome
+	w.sync.committed.Add(1)
+	return outcome, true
 }
 
 // apply runs one change below a savepoint. broken means that the transaction is gone as a whole. A change that panics

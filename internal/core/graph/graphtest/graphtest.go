@@ -170,6 +170,13 @@ func chains(t *testing.T, r Rig) {
 	for n := range list {
 		same(t, got[n], list[n])
 	}
+	top, err := r.Graph.Standing(ctx, "r", id(3))
+	must(t, err)
+	if top != m {
+		t.Fatal(top)
+	}
+	_, err = r.Graph.Standing(ctx, "r", id(1)) // it lies below another
+	class(t, err, errdefs.IsNotFound)
 	// The same files in another package are the same image; other files are not.
 	link(t, r, "r", sum("c"), epoch)
 	again := image(1, "c")
