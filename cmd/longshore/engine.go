@@ -10,6 +10,7 @@ import (
 
 	"longshore/internal/boot/engineboot"
 	"longshore/internal/boot/engineconfig"
+	"longshore/internal/driver/portproxy"
 	"longshore/internal/driver/resolver"
 )
 
@@ -54,12 +55,14 @@ func logger(cfg *engineconfig.Config) *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, opts))
 }
 
-// resolverCommand is the process that answers containers' DNS questions; the engine starts it and it outlives the
+// resolverCommand is the process that answers containers' DNS questions and carries ports that the kernel cannot; the engine starts it and it outlives the
 // engine. Nobody runs it by hand.
 func resolverCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "resolver", Hidden: true, Args: cobra.ArbitraryArgs,
 		DisableFlagParsing: true,
-		RunE:               func(cmd *cobra.Command, _ []string) error { return resolver.Run(context.WithoutCancel(cmd.Context())) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return resolver.Run(context.WithoutCancel(cmd.Context()), portproxy.New())
+		},
 	}
 }

@@ -163,7 +163,12 @@ func (e *engine) makeNetworks(context.Context, *closers) error {
 	if err != nil {
 		return err
 	}
-	if e.networks, err = networks.New(cfg, networks.Deps{Store: e.state, Events: e.journal, Log: e.log}); err != nil {
+	wall, err := e.firewall(cfg.Firewall)
+	if err != nil {
+		return err
+	}
+	deps := networks.Deps{Store: e.state, Events: e.journal, Log: e.log, Firewall: wall.Firewall, RedirectDNS: wall.redirectDNS}
+	if e.networks, err = networks.New(cfg, deps); err != nil {
 		return err
 	}
 	e.background(e.networks.Run)

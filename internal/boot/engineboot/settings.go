@@ -10,6 +10,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 
 	"longshore/internal/boot/engineconfig"
+	"longshore/internal/core/firewall"
 	corenet "longshore/internal/core/network"
 	"longshore/internal/driver/hostcheck"
 	"longshore/internal/service/engine/containers"
@@ -23,15 +24,32 @@ func networkConfig(c *engineconfig.Config) (networks.Config, error) {
 		ExecRoot: c.ExecRoot, Bridge: c.Bridge, MTU: c.MTU, NoICC: !c.ICC, NoMasquerade: !c.IPMasq, NoForward: !c.IPForward,
 		DNSSearch: c.DNSSearch, DNSOptions: c.DNSOptions,
 	}
+	out.IPv6, out.NetworkOptions, out.NoForwardDrop, out.UserlandProxy = c.IPv6, c.NetworkOpts, c.IPForwardNoDrop, c.UserlandProxy
+	out.Firewall = firewall.Config{NoIPv4: !c.IPTables, NoIPv6: !c.IP6Tables, AllowDirect: c.AllowDirectRouting}
 	var err error
-	if c.BIP != "" {
-		if out.BIP, err = netip.ParsePrefix(c.BIP); err != nil {
-			return out, fmt.Errorf("bip: %w", err)
+	if out.Firewall.Mark, out.Firewall.Mask, err = c.FwMark(); err != nil {
+		return out, err
+	}
+	for _, f := range []struct {
+		key, value string
+		to         *netip.Prefix
+	}{{"bip", c.BIP, &out.BIP}, {"bip6", c.BIP6, &out.BIP6}, {"fixed-cidr", c.FixedCIDR, &out.FixedCIDR}, {"fixed-cidr-v6", c.FixedCIDR6, &out.FixedCIDR6}} {
+		if f.value == "" {
+			continue
+		}
+		if *f.to, err = netip.ParsePrefix(f.value); err != nil {
+			return out, fmt.Errorf("%s: %w", f.key, err)
 		}
 	}
-	if c.FixedCIDR != "" {
-		if out.FixedCIDR, err = netip.ParsePrefix(c.FixedCIDR); err != nil {
-			return out, fmt.Errorf("fixed-cidr: %w", err)
+	for _, f := range []struct {
+		key, value string
+		to         *netip.Addr
+	}{{"default-gateway", c.DefaultGateway, &out.DefaultGateway}, {"default-gateway-v6", c.DefaultGateway6, &out.DefaultGateway6}} {
+		if f.value == "" {
+			continue
+		}
+		if *f.to, err = netip.ParseAddr(f.value); err != nil {
+			return out, fmt.Errorf("%s: %w", f.key, err)
 		}
 	}
 	if out.BindIP, err = netip.ParseAddr(c.IP); err != nil {

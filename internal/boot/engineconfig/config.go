@@ -6,7 +6,6 @@ package engineconfig
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -59,15 +58,29 @@ type Config struct {
 	BIP          string        `json:"bip"`
 	FixedCIDR    string        `json:"fixed-cidr"`
 	AddressPools []AddressPool `json:"default-address-pools"`
-	MTU          int           `json:"mtu"`
-	ICC          bool          `json:"icc"`
-	IP           string        `json:"ip"`
-	IPForward    bool          `json:"ip-forward"`
-	IPMasq       bool          `json:"ip-masq"`
-	HostGateway  []string      `json:"host-gateway-ips"`
-	DNS          []string      `json:"dns"`
-	DNSOptions   []string      `json:"dns-opts"`
-	DNSSearch    []string      `json:"dns-search"`
+
+	IPv6               bool                         `json:"ipv6"`
+	BIP6               string                       `json:"bip6"`
+	FixedCIDR6         string                       `json:"fixed-cidr-v6"`
+	DefaultGateway     string                       `json:"default-gateway"`
+	DefaultGateway6    string                       `json:"default-gateway-v6"`
+	NetworkOpts        map[string]map[string]string `json:"default-network-opts"`
+	IP6Tables          bool                         `json:"ip6tables"`
+	FirewallBackend    string                       `json:"firewall-backend"`
+	AllowDirectRouting bool                         `json:"allow-direct-routing"`
+	BridgeAcceptFwMark string                       `json:"bridge-accept-fwmark"`
+	IPForwardNoDrop    bool                         `json:"ip-forward-no-drop"`
+	UserlandProxyPath  string                       `json:"userland-proxy-path"`
+
+	MTU         int      `json:"mtu"`
+	ICC         bool     `json:"icc"`
+	IP          string   `json:"ip"`
+	IPForward   bool     `json:"ip-forward"`
+	IPMasq      bool     `json:"ip-masq"`
+	HostGateway []string `json:"host-gateway-ips"`
+	DNS         []string `json:"dns"`
+	DNSOptions  []string `json:"dns-opts"`
+	DNSSearch   []string `json:"dns-search"`
 
 	LogDriver string            `json:"log-driver"`
 	LogOpts   map[string]string `json:"log-opts"`
@@ -114,7 +127,7 @@ func Default() *Config {
 		MTU: 1500, ICC: true, IP: "0.0.0.0", IPForward: true, IPMasq: true,
 		LogDriver: "json-file", LogOpts: map[string]string{}, Runtimes: map[string]Runtime{},
 		DefaultUlimits: map[string]units.Ulimit{}, DefaultShmSize: 64 << 20, DefaultIpcMode: "private",
-		MaxDownloads: 3, MaxUploads: 5, IPTables: true, UserlandProxy: true, File: DefaultFile,
+		MaxDownloads: 3, MaxUploads: 5, IPTables: true, IP6Tables: true, NetworkOpts: map[string]map[string]string{}, UserlandProxy: true, File: DefaultFile,
 	}
 }
 
@@ -200,47 +213,6 @@ func (c *Config) validateDaemon() error {
 	}
 	if c.MaxDownloads < 1 || c.MaxUploads < 1 {
 		return fault.Invalid("max-concurrent-downloads and max-concurrent-uploads must be at least 1")
-	}
-	return nil
-}
-
-func (c *Config) validateNetwork() error {
-	if c.Bridge != "" && c.BIP != "" {
-		return fault.Invalid("You specified -b & --bip, mutually exclusive options. Please specify only one")
-	}
-	if c.BIP != "" {
-		if _, _, err := net.ParseCIDR(c.BIP); err != nil {
-			return fault.Invalid("bip: %v", err)
-		}
-	}
-	if c.FixedCIDR != "" {
-		if _, err := netip.ParsePrefix(c.FixedCIDR); err != nil {
-			return fault.Invalid("fixed-cidr: %v", err)
-		}
-	}
-	if net.ParseIP(c.IP) == nil {
-		return fault.Invalid("ip: %q is not an IP address", c.IP)
-	}
-	for _, s := range c.DNS {
-		if net.ParseIP(s) == nil {
-			return fault.Invalid("dns: %s is not an ip address", s)
-		}
-	}
-	for _, s := range c.HostGateway {
-		if net.ParseIP(s) == nil {
-			return fault.Invalid("host-gateway-ips: %s is not an ip address", s)
-		}
-	}
-	for _, p := range c.AddressPools {
-		if !p.Base.IsValid() || p.Size < p.Base.Bits() || p.Size > p.Base.Addr().BitLen() {
-			return fault.Invalid("default-address-pools: invalid pool base=%s, size=%d", p.Base, p.Size)
-		}
-	}
-	if c.MTU < 68 || c.MTU > 65535 {
-		return fault.Invalid("mtu: %d is out of range (68-65535)", c.MTU)
-	}
-	if !c.IPTables {
-		return fault.Invalid("iptables: false is not supported: without our own nftables table ports cannot be published")
 	}
 	return nil
 }

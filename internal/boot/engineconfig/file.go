@@ -19,13 +19,13 @@ import (
 
 // notYet are keys that dockerd knows and this version does not act upon; they are refused rather than ignored.
 var notYet = []string{
-	"allow-direct-routing", "allow-nondistributable-artifacts", "api-cors-header", "authorization-plugins", "bip6", "bridge-accept-fwmark", "builder",
+	"allow-nondistributable-artifacts", "api-cors-header", "authorization-plugins", "builder",
 	"containerd", "containerd-namespace", "containerd-plugin-namespace", "cpu-rt-period", "cpu-rt-runtime", "cluster-advertise",
-	"cluster-store", "cluster-store-opts", "default-gateway", "default-gateway-v6", "default-network-opts", "deprecated-key-path",
-	"disable-legacy-registry", "features", "firewall-backend", "fixed-cidr-v6", "graph", "http-proxy", "https-proxy", "ip-forward-no-drop", "ip6tables",
-	"ipv6", "max-download-attempts", "metrics-addr", "min-api-version", "network-control-plane-mtu", "network-diagnostic-port", "no-proxy",
+	"cluster-store", "cluster-store-opts", "deprecated-key-path",
+	"disable-legacy-registry", "features", "graph", "http-proxy", "https-proxy",
+	"max-download-attempts", "metrics-addr", "min-api-version", "network-control-plane-mtu", "network-diagnostic-port", "no-proxy",
 	"node-generic-resources", "proxies", "raw-logs", "rootless", "selinux-enabled", "storage-opts", "swarm-default-advertise-addr",
-	"tls", "tlscacert", "tlscert", "tlskey", "tlsverify", "userland-proxy-path",
+	"tls", "tlscacert", "tlscert", "tlskey", "tlsverify",
 }
 
 // Parse reads args (without the program's name) and the configuration file that they name, and validates the result.

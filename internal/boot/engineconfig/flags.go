@@ -2,8 +2,6 @@ package engineconfig
 
 import (
 	"fmt"
-	"net/netip"
-	"strconv"
 	"strings"
 
 	"github.com/docker/go-units"
@@ -16,6 +14,7 @@ var flagOf = map[string]string{
 	"insecure-registries": "insecure-registry", "registry-mirrors": "registry-mirror",
 	"default-address-pools": "default-address-pool", "default-ulimits": "default-ulimit",
 	"cdi-spec-dirs": "cdi-spec-dir", "dns-opts": "dns-opt", "exec-opts": "exec-opt", "host-gateway-ips": "host-gateway-ip",
+	"default-network-opts": "default-network-opt",
 }
 
 // AddFlags declares dockerd's flags over c.
@@ -49,24 +48,6 @@ func (c *Config) daemonFlags(f *pflag.FlagSet) {
 	f.IntVar(&c.MaxUploads, "max-concurrent-uploads", c.MaxUploads, "Set the max concurrent uploads")
 }
 
-func (c *Config) networkFlags(f *pflag.FlagSet) {
-	f.StringVarP(&c.Bridge, "bridge", "b", "", "Attach containers to a network bridge")
-	f.StringVar(&c.BIP, "bip", "", "Address and prefix of the default bridge")
-	f.StringVar(&c.FixedCIDR, "fixed-cidr", "", "IPv4 subnet for fixed IPs")
-	f.Var((*poolsValue)(&c.AddressPools), "default-address-pool", "Default address pools for node specific local networks (base=CIDR,size=N)")
-	f.IntVar(&c.MTU, "mtu", c.MTU, "Set the MTU of the default bridge network")
-	f.BoolVar(&c.ICC, "icc", c.ICC, "Enable inter-container communication for the default bridge network")
-	f.StringVar(&c.IP, "ip", c.IP, "Host IP for port publishing from the default bridge network")
-	f.BoolVar(&c.IPForward, "ip-forward", c.IPForward, "Enable IP forwarding in system configuration")
-	f.BoolVar(&c.IPMasq, "ip-masq", c.IPMasq, "Enable IP masquerading for the default bridge network")
-	f.BoolVar(&c.IPTables, "iptables", c.IPTables, "Enable addition of firewall rules (must stay true)")
-	f.BoolVar(&c.UserlandProxy, "userland-proxy", c.UserlandProxy, "Use a proxy for loopback traffic where the kernel cannot forward it")
-	f.StringArrayVar(&c.HostGateway, "host-gateway-ip", nil, "IP address that 'host-gateway' in --add-host resolves to")
-	f.StringArrayVar(&c.DNS, "dns", nil, "DNS server to use")
-	f.StringArrayVar(&c.DNSOptions, "dns-opt", nil, "DNS options to use")
-	f.StringArrayVar(&c.DNSSearch, "dns-search", nil, "DNS search domains to use")
-}
-
 func (c *Config) containerFlags(f *pflag.FlagSet) {
 	f.StringVar(&c.LogDriver, "log-driver", c.LogDriver, "Default driver for container logs")
 	f.StringToStringVar(&c.LogOpts, "log-opt", c.LogOpts, "Default log driver options for containers")
@@ -85,35 +66,6 @@ func (c *Config) containerFlags(f *pflag.FlagSet) {
 	f.BoolVar(&c.NoNewPrivileges, "no-new-privileges", false, "Set no-new-privileges by default for new containers")
 	f.IntVar(&c.OOMScoreAdjust, "oom-score-adjust", 0, "Set the oom_score_adj for the daemon")
 	f.StringVar(&c.ShimPath, "shim-path", "", "Path to longshore-shim (default: beside this program)")
-}
-
-type poolsValue []AddressPool
-
-func (p *poolsValue) String() string { return fmt.Sprint([]AddressPool(*p)) }
-func (p *poolsValue) Type() string   { return "pool-options" }
-
-// Set reads "base=10.10.0.0/16,size=24".
-func (p *poolsValue) Set(s string) error {
-	var pool AddressPool
-	for _, field := range strings.Split(s, ",") {
-		k, v, ok := strings.Cut(field, "=")
-		var err error
-		switch {
-		case !ok:
-			return fmt.Errorf("invalid field %q: must be key=value", field)
-		case k == "base":
-			pool.Base, err = netip.ParsePrefix(v)
-		case k == "size":
-			pool.Size, err = strconv.Atoi(v)
-		default:
-			return fmt.Errorf("unexpected key %q in %q", k, field)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	*p = append(*p, pool)
-	return nil
 }
 
 type runtimesValue map[string]Runtime

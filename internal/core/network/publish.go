@@ -54,6 +54,20 @@ func Publications(r Request) ([]Publication, error) {
 	return out, nil
 }
 
+// ExposedPorts lists what a container exposes, published or not.
+func ExposedPorts(r *Request) []network.Port {
+	var out []network.Port
+	for p := range r.Exposed {
+		out = append(out, p)
+	}
+	for p := range r.Bindings {
+		if _, ok := r.Exposed[p]; !ok {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
 func comparePublications(a, b Publication) int {
 	if c := int(a.Port.Num()) - int(b.Port.Num()); c != 0 {
 		return c

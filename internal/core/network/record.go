@@ -11,6 +11,10 @@ type Record struct {
 	network.Network
 	// Bridge is the kernel's name of the bridge interface; empty for other drivers.
 	Bridge string `json:"Bridge,omitempty"`
+	// Parent is the host's interface that a macvlan or ipvlan network's containers share; OwnParent says that the engine
+	// made it.
+	Parent    string `json:"Parent,omitempty"`
+	OwnParent bool   `json:"OwnParent,omitempty"`
 	// UserSubnet says that the creator chose the subnets, so that endpoints may choose addresses.
 	UserSubnet bool `json:"UserSubnet,omitempty"`
 }
@@ -47,4 +51,11 @@ type Published struct {
 	HostPort uint16
 	// Target is the container's address.
 	Target netip.Addr
+}
+
+// Proxied is a port that the port proxy, not the kernel, carries: from an address of the host to a container's.
+type Proxied struct {
+	// Proto is the protocol's number: 6, 17 or 132.
+	Proto        uint8
+	Host, Target netip.AddrPort
 }

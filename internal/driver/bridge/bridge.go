@@ -41,9 +41,12 @@ type Config struct {
 	Alias string
 	// IPv4 and IPv6 are the bridge's own addresses with the subnets' lengths; either may be missing.
 	IPv4, IPv6 netip.Prefix
+	// Separate makes the host answer for the containers among each other (proxy ARP), because the ports of such a bridge
+	// do not talk to one another: what they may send goes through the host and its firewall.
+	Separate bool
 }
 
-// Ensure makes the bridge, or brings an existing one (a restart) to the configuration. IPv4 addresses that it has
+// Ensure makes the bridge, or brings an existing one (a restart) to the configuration. Addresses that it has
 // besides are removed where the alias says that the bridge is ours, and left alone elsewhere. It answers the interface's index.
 func (d *Driver) Ensure(c Config) (int, error) {
 	link, err := d.nl.LinkByName(c.Name)
@@ -67,7 +70,26 @@ func (d *Driver) Ensure(c Config) (int, error) {
 	if err := d.nl.LinkSetUp(link); err != nil {
 		return 0, fmt.Errorf("bridge %s: up: %w", c.Name, err)
 	}
+	if err := d.separate(c); err != nil {
+		return 0, fmt.Errorf("bridge %s: %w", c.Name, err)
+	}
 	return link.Attrs().Index, nil
+}
+
+// separate makes the host answer ARP for the containers of a bridge among each other, or no more.
+func (d *Driver) separate(c Config) error {
+	if c.Alias == "" || !c.IPv4.IsValid() {
+		return nil
+	}
+	answer, redirect := "0", "1"
+	if c.Separate {
+		answer, redirect = "1", "0"
+	}
+	err := setSysctl("net/ipv4/conf/"+c.Name+"/proxy_arp_pvlan", answer)
+	if err == nil && c.Separate {
+		err = setSysctl("net/ipv4/conf/"+c.Name+"/send_redirects", redirect)
+	}
+	return err
 }
 
 func (d *Driver) create(c Config) (netlink.Link, error) {
@@ -90,7 +112,7 @@ func (d *Driver) create(c Config) (netlink.Link, error) {
 
 func (d *Driver) address(link netlink.Link, c Config) error {
 	if c.Alias != "" && link.Attrs().Alias == c.Alias {
-		if err := d.removeOthers(link, c.IPv4); err != nil {
+		if err := d.removeOthers(link, c); err != nil {
 			return err
 		}
 	}
@@ -118,14 +140,14 @@ func (d *Driver) address(link netlink.Link, c Config) error {
 	return nil
 }
 
-// removeOthers removes the IPv4 addresses that an earlier configuration left.
-func (d *Driver) removeOthers(link netlink.Link, keep netip.Prefix) error {
-	addrs, err := whole(func() ([]netlink.Addr, error) { return d.nl.AddrList(link, netlink.FAMILY_V4) })
+// removeOthers removes the addresses that an earlier configuration left.
+func (d *Driver) removeOthers(link netlink.Link, c Config) error {
+	addrs, err := whole(func() ([]netlink.Addr, error) { return d.nl.AddrList(link, netlink.FAMILY_ALL) })
 	if err != nil {
 		return fmt.Errorf("list addresses: %w", err)
 	}
 	for _, a := range addrs {
-		if prefix(a.IPNet) == keep {
+		if p := prefix(a.IPNet); p == c.IPv4 || p == c.IPv6 || p.Addr().IsLinkLocalUnicast() && p.Addr().Is6() {
 			continue
 		}
 		if err := d.nl.AddrDel(link, &a); err != nil {
@@ -135,17 +157,27 @@ func (d *Driver) removeOthers(link netlink.Link, keep netip.Prefix) error {
 	return nil
 }
 
-// Address is the IPv4 address that an existing interface has, for a bridge that the user made; not valid without one.
-func (d *Driver) Address(name string) (netip.Prefix, error) {
+// Address is the address of a family that an existing interface has, for a bridge that the user made; not valid without
+// one. Link-local ones do not count.
+func (d *Driver) Address(name string, ipv6 bool) (netip.Prefix, error) {
+	family := netlink.FAMILY_V4
+	if ipv6 {
+		family = netlink.FAMILY_V6
+	}
 	link, err := d.nl.LinkByName(name)
 	if err != nil {
 		return netip.Prefix{}, fmt.Errorf("interface %s: %w", name, err)
 	}
-	addrs, err := whole(func() ([]netlink.Addr, error) { return d.nl.AddrList(link, netlink.FAMILY_V4) })
-	if err != nil || len(addrs) == 0 {
+	addrs, err := whole(func() ([]netlink.Addr, error) { return d.nl.AddrList(link, family) })
+	if err != nil {
 		return netip.Prefix{}, err
 	}
-	return prefix(addrs[0].IPNet), nil
+	for _, a := range addrs {
+		if p := prefix(a.IPNet); p.IsValid() && !p.Addr().IsLinkLocalUnicast() {
+			return p, nil
+		}
+	}
+	return netip.Prefix{}, nil
 }
 
 // Owner is the alias of an existing interface; there is false without the interface.
@@ -213,13 +245,24 @@ func (d *Driver) Subnets(except map[string]bool) ([]netip.Prefix, error) {
 	return out, nil
 }
 
-// Forward switches the kernel's forwarding on for a family.
-func Forward(ipv6 bool) error {
-	if ipv6 {
-		return setSysctl("net/ipv6/conf/all/forwarding", "1")
-	}
-	return setSysctl("net/ipv4/ip_forward", "1")
+// Forwards says whether the kernel forwards packets of a family; Forward makes it.
+func Forwards(ipv6 bool) bool {
+	b, err := os.ReadFile(filepath.Join("/proc/sys", forwarding(ipv6)))
+	return err == nil && strings.TrimSpace(string(b)) == "1"
 }
+
+// Forward switches the kernel's forwarding on for a family.
+func Forward(ipv6 bool) error { return setSysctl(forwarding(ipv6), "1") }
+
+func forwarding(ipv6 bool) string {
+	if ipv6 {
+		return "net/ipv6/conf/all/forwarding"
+	}
+	return "net/ipv4/ip_forward"
+}
+
+// SetSysctl writes a setting below /proc/sys of the calling thread's network namespace.
+func SetSysctl(path, value string) error { return setSysctl(path, value) }
 
 // setSysctl writes a setting of the calling thread's network namespace unless it has the value already, so that a
 // read-only /proc/sys with good values is no error.

@@ -48,7 +48,7 @@ func TestEnsure(t *testing.T) {
 	if alias, there := d.Owner(cfg.Name); alias != "ours" || !there {
 		t.Error(alias, there)
 	}
-	if a, err := d.Address(cfg.Name); err != nil || a != cfg.IPv4 {
+	if a, err := d.Address(cfg.Name, false); err != nil || a != cfg.IPv4 {
 		t.Error(a, err)
 	}
 	subnets, err := d.Subnets(nil)

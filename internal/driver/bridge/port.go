@@ -147,26 +147,79 @@ func (d *Driver) Configure(in Inside, a Address) error {
 	return nil
 }
 
-// DefaultRoute makes the namespace's default route of a gateway's family lead through an interface, in place of the
-// one before. Without a gateway the default route of the family is removed.
-func (d *Driver) DefaultRoute(in Inside, name string, gateway netip.Addr, ipv6 bool) error {
+// Rename gives an interface inside of a namespace another name.
+func (d *Driver) Rename(in Inside, old, name string) error {
+	link, err := in.Link.LinkByName(old)
+	if err == nil {
+		err = in.Link.LinkSetDown(link)
+	}
+	if err == nil {
+		err = in.Link.LinkSetName(link, name)
+	}
+	if err == nil {
+		err = in.Link.LinkSetUp(link)
+	}
+	if err != nil {
+		return fmt.Errorf("rename interface %s to %s: %w", old, name, err)
+	}
+	return nil
+}
+
+// Drop removes an interface that stands inside of a namespace only; one that is gone is no error.
+func (d *Driver) Drop(in Inside, name string) error {
+	link, err := in.Link.LinkByName(name)
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
+		return nil
+	}
+	if err == nil {
+		err = in.Link.LinkDel(link)
+	}
+	if err != nil {
+		return fmt.Errorf("delete interface %s: %w", name, err)
+	}
+	return nil
+}
+
+// Route is a namespace's default route of one family.
+type Route struct {
+	IPv6 bool
+	// Interface is what it leads through; empty: there is no route.
+	Interface string
+	// Gateway is where to; not valid: everything is at the interface itself.
+	Gateway netip.Addr
+	// OnLink says that the gateway is at the interface although no subnet of its has it.
+	OnLink bool
+}
+
+// DefaultRoute makes a route the namespace's default route of its family, in place of the one before.
+func (d *Driver) DefaultRoute(in Inside, r Route) error {
 	all := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-	if ipv6 {
+	if r.IPv6 {
 		all = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 	}
-	if !gateway.IsValid() {
+	if r.Interface == "" {
 		err := in.Link.RouteDel(&netlink.Route{Dst: ipNet(all)})
 		if err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("remove default route: %w", err)
 		}
 		return nil
 	}
-	link, err := in.Link.LinkByName(name)
-	if err == nil {
-		err = in.Link.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(all), Gw: gateway.AsSlice()})
-	}
+	link, err := in.Link.LinkByName(r.Interface)
 	if err != nil {
-		return fmt.Errorf("default route through %s: %w", name, err)
+		return fmt.Errorf("default route through %s: %w", r.Interface, err)
+	}
+	route := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(all)}
+	switch {
+	case r.Gateway.IsValid():
+		route.Gw = r.Gateway.AsSlice()
+	case !r.IPv6:
+		route.Scope = netlink.SCOPE_LINK
+	}
+	if r.OnLink {
+		route.SetFlag(netlink.FLAG_ONLINK)
+	}
+	if err := in.Link.RouteReplace(route); err != nil {
+		return fmt.Errorf("default route through %s: %w", r.Interface, err)
 	}
 	return nil
 }

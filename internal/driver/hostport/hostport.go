@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 
@@ -48,6 +49,9 @@ type Want struct {
 	Proto       uint8 // unix.IPPROTO_TCP, _UDP or _SCTP
 	Addrs       []netip.Addr
 	First, Last uint16
+	// Elsewhere are those of the addresses where another process of ours will have, or has, the socket: they are tried
+	// only.
+	Elsewhere []netip.Addr
 }
 
 // Lease is a held port.
@@ -70,7 +74,7 @@ func (p *Ports) Reserve(w Want) (*Lease, error) {
 	}
 	var failed error
 	for n := int(last) - int(first) + 1; n > 0; n-- {
-		l, err := p.hold(w.Proto, w.Addrs, start)
+		l, err := p.hold(w, start)
 		if err == nil {
 			if w.First == 0 {
 				p.next = after(start, first, last)
@@ -117,7 +121,8 @@ func taken(err error) bool {
 }
 
 // hold takes one port on all addresses or none. The caller holds mu.
-func (p *Ports) hold(proto uint8, addrs []netip.Addr, port uint16) (*Lease, error) {
+func (p *Ports) hold(w Want, port uint16) (*Lease, error) {
+	proto, addrs := w.Proto, w.Addrs
 	s := slot{proto, port}
 	for _, a := range addrs {
 		for _, other := range p.held[s] {
@@ -133,7 +138,11 @@ func (p *Ports) hold(proto uint8, addrs []netip.Addr, port uint16) (*Lease, erro
 			l.closeSockets()
 			return nil, err
 		}
-		if fd >= 0 {
+		switch {
+		case fd < 0:
+		case slices.Contains(w.Elsewhere, a):
+			_ = unix.Close(fd)
+		default:
 			l.fds = append(l.fds, fd)
 		}
 	}
@@ -143,11 +152,15 @@ func (p *Ports) hold(proto uint8, addrs []netip.Addr, port uint16) (*Lease, erro
 
 // Adopt holds a port that is in force already, after a restart: it enters the table whether a socket can be bound or
 // not, since the port does work.
-func (p *Ports) Adopt(proto uint8, addrs []netip.Addr, port uint16) *Lease {
+func (p *Ports) Adopt(w Want, port uint16) *Lease {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	proto, addrs := w.Proto, w.Addrs
 	l := &Lease{Port: port, proto: proto, addrs: addrs, owner: p}
 	for _, a := range addrs {
+		if slices.Contains(w.Elsewhere, a) {
+			continue
+		}
 		if fd, err := bind(proto, netip.AddrPortFrom(a, port)); err == nil && fd >= 0 {
 			l.fds = append(l.fds, fd)
 		}

@@ -59,7 +59,7 @@ func TestConflicts(t *testing.T) {
 	if _, err := p.Reserve(tcp(all)); !errors.Is(err, unix.EADDRINUSE) {
 		t.Error(err)
 	}
-	adopted := p.Adopt(unix.IPPROTO_TCP, all, port) // in force already, socket or not
+	adopted := p.Adopt(Want{Proto: unix.IPPROTO_TCP, Addrs: all}, port) // in force already, socket or not
 	if _, err := p.Reserve(tcp(loop)); err == nil || !strings.Contains(err.Error(), "already allocated") {
 		t.Error(err)
 	}

@@ -4,35 +4,56 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"os"
+	"slices"
 
 	nft "github.com/google/nftables"
+
+	"longshore/internal/core/firewall"
 )
 
 // family is our table of one address family: the names of its sets and how their keys look.
 type family struct {
 	table *nft.Table
 	v6    bool
+	cfg   firewall.Config
+	// guarded tables let nothing be forwarded that is of no bridge of ours.
+	guarded bool
 
-	bridges  *nft.Set // interface names of all our bridges
-	internal *nft.Set // those that are cut off
-	same     *nft.Set // (bridge . the same bridge): bridged packets that br_netfilter shows to us
-	subnets  *nft.Set // subnets of our bridges
-	masq     *nft.Set // those that are masqueraded
+	bridges, internal, open, routed *nft.Set // interface names of our bridges: all, those cut off, and by gateway mode
+
+	same    *nft.Set // (bridge . the same bridge): bridged packets that br_netfilter shows to us
+	trusted *nft.Set // (interface of the host . bridge): may reach published ports at their own addresses
+	subnets *nft.Set // subnets of our bridges
+	masq    *nft.Set // those that are masqueraded
+	source  *nft.Set // those that leave with an address of their own → address
 
 	published     *nft.Set // proto . port → address . port
 	publishedAddr *nft.Set // proto . host address . port → address . port
+	targets       *nft.Set // proto . address . port: where published ports lead
+	links         *nft.Set // proto . from . to . port: containers of separated bridges that may meet
+}
+
+// sets lists them all.
+func (f family) sets() []*nft.Set {
+	return []*nft.Set{
+		f.bridges, f.internal, f.open, f.routed, f.same, f.trusted, f.subnets, f.masq, f.source,
+		f.published, f.publishedAddr, f.targets, f.links,
+	}
 }
 
 // families describes our tables: IPv4's, and IPv6's where the kernel has IPv6.
-func families() []family {
-	all := []family{newFamily(false)}
-	if _, err := os.Stat("/proc/net/if_inet6"); err == nil {
-		all = append(all, newFamily(true))
+func families(cfg firewall.Config) []family {
+	var all []family
+	if !cfg.NoIPv4 {
+		all = append(all, newFamily(cfg, false))
+	}
+	if _, err := os.Stat("/proc/net/if_inet6"); err == nil && !cfg.NoIPv6 {
+		all = append(all, newFamily(cfg, true))
 	}
 	return all
 }
 
-func newFamily(v6 bool) family {
+func newFamily(cfg firewall.Config, v6 bool) family {
 	t := &nft.Table{Name: Table, Family: nft.TableFamilyIPv4}
 	addr := nft.TypeIPAddr
 	if v6 {
@@ -40,16 +61,23 @@ func newFamily(v6 bool) family {
 	}
 	set := func(name string, key nft.SetDatatype) *nft.Set { return &nft.Set{Table: t, Name: name, KeyType: key} }
 	f := family{
-		table: t, v6: v6,
+		table: t, v6: v6, cfg: cfg,
 		bridges:       set("bridges", nft.TypeIFName),
 		internal:      set("internal", nft.TypeIFName),
+		open:          set("open", nft.TypeIFName),
+		routed:        set("routed", nft.TypeIFName),
 		same:          set("same", concat(nft.TypeIFName, nft.TypeIFName)),
+		trusted:       set("trusted", concat(nft.TypeIFName, nft.TypeIFName)),
 		subnets:       set("subnets", addr),
 		masq:          set("masquerade", addr),
+		source:        set("source", addr),
 		published:     set("published", concat(nft.TypeInetProto, nft.TypeInetService)),
 		publishedAddr: set("published_addr", concat(nft.TypeInetProto, addr, nft.TypeInetService)),
+		targets:       set("targets", concat(nft.TypeInetProto, addr, nft.TypeInetService)),
+		links:         set("links", concat(nft.TypeInetProto, addr, addr, nft.TypeInetService)),
 	}
-	f.subnets.Interval, f.masq.Interval = true, true
+	f.subnets.Interval, f.masq.Interval, f.source.Interval = true, true, true
+	f.source.IsMap, f.source.DataType = true, addr
 	for _, m := range []*nft.Set{f.published, f.publishedAddr} {
 		m.IsMap, m.DataType = true, concat(addr, nft.TypeInetService)
 	}
@@ -66,8 +94,9 @@ func concat(types ...nft.SetDatatype) nft.SetDatatype {
 }
 
 // create adds everything inside of an empty table to the transaction.
-func (f family) create(c *nft.Conn, networks []Network, ports []Port) error {
-	for _, s := range []*nft.Set{f.bridges, f.internal, f.same, f.subnets, f.masq, f.published, f.publishedAddr} {
+func (f family) create(c *nft.Conn, networks []firewall.Network, ports []firewall.Port) error {
+	f.guarded = guarded(networks, f.v6)
+	for _, s := range f.sets() {
 		if err := c.AddSet(s, nil); err != nil {
 			return err
 		}
@@ -78,26 +107,54 @@ func (f family) create(c *nft.Conn, networks []Network, ports []Port) error {
 			return err
 		}
 	}
-	return f.publish(ports, c.SetAddElements)
+	if err := f.publish(ports, c.SetAddElements); err != nil {
+		return err
+	}
+	return f.aim(ports, c.SetAddElements)
+}
+
+func guarded(networks []firewall.Network, ipv6 bool) bool {
+	return slices.ContainsFunc(networks, func(n firewall.Network) bool { return n.Guard(ipv6) })
 }
 
 // edit is SetAddElements or SetDeleteElements.
 type edit func(*nft.Set, []nft.SetElement) error
 
 // network adds or deletes a bridge's elements.
-func (f family) network(n Network, do edit) error {
+func (f family) network(n firewall.Network, do edit) error {
 	name := ifname(n.Bridge)
-	if err := do(f.bridges, []nft.SetElement{{Key: name}}); err != nil {
-		return err
+	sets := []*nft.Set{f.bridges}
+	switch mode := n.Mode(f.v6); {
+	case n.Internal:
+		sets = append(sets, f.internal)
+	case mode == firewall.Routed:
+		sets = append(sets, f.routed)
+	case mode == firewall.Unprotected:
+		sets = append(sets, f.open)
 	}
-	if err := do(f.same, []nft.SetElement{{Key: append(append([]byte{}, name...), name...)}}); err != nil {
-		return err
-	}
-	if n.Internal {
-		if err := do(f.internal, []nft.SetElement{{Key: name}}); err != nil {
+	for _, s := range sets {
+		if err := do(s, []nft.SetElement{{Key: name}}); err != nil {
 			return err
 		}
 	}
+	if !n.Separate {
+		if err := do(f.same, []nft.SetElement{{Key: pair(n.Bridge, n.Bridge)}}); err != nil {
+			return err
+		}
+	}
+	for _, trusted := range n.Trusted {
+		if err := do(f.trusted, []nft.SetElement{{Key: pair(trusted, n.Bridge)}}); err != nil {
+			return err
+		}
+	}
+	if err := f.link(n.Links, do); err != nil {
+		return err
+	}
+	return f.addresses(n, do)
+}
+
+// addresses adds or deletes the elements of a bridge's subnets.
+func (f family) addresses(n firewall.Network, do edit) error {
 	for _, p := range n.Subnets {
 		if p.Addr().Is6() != f.v6 {
 			continue
@@ -105,24 +162,44 @@ func (f family) network(n Network, do edit) error {
 		if err := do(f.subnets, interval(p)); err != nil {
 			return err
 		}
-		if !n.Masquerade || n.Internal {
-			continue
+		var err error
+		switch src := n.Source(f.v6); {
+		case !n.Masquerade || n.Internal || n.Mode(f.v6) == firewall.Routed:
+		case src.IsValid():
+			ends := interval(p)
+			ends[0].Val = src.AsSlice()
+			err = do(f.source, ends)
+		default:
+			err = do(f.masq, interval(p))
 		}
-		if err := do(f.masq, interval(p)); err != nil {
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// link adds or deletes the elements of links.
+func (f family) link(links []firewall.Link, do edit) error {
+	var all []nft.SetElement
+	for _, l := range links {
+		if l.From.Is6() == f.v6 && l.To.Addr().Is6() == f.v6 {
+			k := append([]byte{l.Proto, 0, 0, 0}, l.From.AsSlice()...)
+			k = append(k, l.To.Addr().AsSlice()...)
+			all = append(all, nft.SetElement{Key: append(k, port(l.To.Port())...)})
+		}
+	}
+	return inChunks(f.links, all, do)
+}
+
 // chunk bounds the elements of one netlink attribute, whose length has 16 bits.
 const chunk = 500
 
-// publish adds or deletes ports' elements.
-func (f family) publish(ports []Port, do edit) error {
+// publish adds or deletes the elements of ports that are translated.
+func (f family) publish(ports []firewall.Port, do edit) error {
 	var all, addr []nft.SetElement
 	for _, p := range ports {
-		if p.Target.Addr().Is6() != f.v6 {
+		if p.Target.Addr().Is6() != f.v6 || p.HostPort == 0 {
 			continue
 		}
 		value := append(p.Target.Addr().AsSlice(), port(p.Target.Port())...)
@@ -138,6 +215,19 @@ func (f family) publish(ports []Port, do edit) error {
 		return err
 	}
 	return inChunks(f.publishedAddr, addr, do)
+}
+
+// aim adds or deletes ports' targets. Several ports may have one target: adding it twice is no error, deleting it is the
+// caller's to do once.
+func (f family) aim(ports []firewall.Port, do edit) error {
+	var all []nft.SetElement
+	for _, p := range ports {
+		if p.Target.Addr().Is6() == f.v6 {
+			k := append([]byte{p.Proto, 0, 0, 0}, p.Target.Addr().AsSlice()...)
+			all = append(all, nft.SetElement{Key: append(k, port(p.Target.Port())...)})
+		}
+	}
+	return inChunks(f.targets, all, do)
 }
 
 func inChunks(s *nft.Set, elements []nft.SetElement, do edit) error {
@@ -160,6 +250,9 @@ func ifname(s string) []byte {
 	copy(b[:15], s)
 	return b
 }
+
+// pair is a concatenation of two interface names.
+func pair(a, b string) []byte { return append(ifname(a), ifname(b)...) }
 
 // interval is a prefix as the two elements of an interval set.
 func interval(p netip.Prefix) []nft.SetElement {

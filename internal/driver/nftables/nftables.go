@@ -7,111 +7,145 @@
 //	chain postrouting         masquerade for hairpins and loopback sources, and for subnets that leave their bridge
 //	chain forward             replies and published ports in; out of any bridge; nothing else; internal cut off
 //	chain raw                 nobody reaches the host's 127.0.0.0/8 through a bridge
+//	chains host-*             what the host's own input rules drop, applied to published ports (mirror.go)
 //
 // Limits. An accept here does not overrule another table's drop: where another engine's iptables rules set the policy
 // of FORWARD to DROP, its administrator must allow the bridges there (DOCKER-USER). The kernel has no route_localnet
-// for IPv6, so a port published on ::1 is not reachable. The tables stay when the daemon ends, as containers go on.
+// for IPv6, so ports published at ::1 are a proxy's. The tables stay when the daemon ends, as containers go on.
 package nftables
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/netip"
-	"os"
 	"slices"
 	"sync"
-	"time"
 
 	nft "github.com/google/nftables"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"longshore/internal/core/firewall"
 )
 
-// Table is the name of the engine's tables.
-const Table = "longshore"
-
-// Network is a bridge as the firewall sees it.
-type Network struct {
-	Bridge  string
-	Subnets []netip.Prefix
-	// Masquerade gives traffic that leaves the bridge the host's address.
-	Masquerade bool
-	// Internal cuts the bridge off from everything but itself and the host.
-	Internal bool
-}
-
-// Port is a published port.
-type Port struct {
-	// Proto is the protocol's number: unix.IPPROTO_TCP, _UDP or _SCTP.
-	Proto uint8
-	// HostIP is one address of the host; unspecified means all of the target's family.
-	HostIP   netip.Addr
-	HostPort uint16
-	Target   netip.AddrPort
-}
-
-// key is what a port is unique by.
-type key struct {
-	proto uint8
-	ip    netip.Addr
-	port  uint16
-}
-
-func (p Port) key() key { return key{p.Proto, p.HostIP, p.HostPort} }
+// Table is the name of the engine's tables; AdminTable that of the administrator's hooks (see admin.go).
+const (
+	Table      = "longshore"
+	AdminTable = "longshore-user"
+)
 
 // Firewall owns the tables of the network namespace it is used in. Safe for concurrent use.
 type Firewall struct {
 	mu       sync.Mutex // guards all below and orders transactions
 	conn     *nft.Conn  // see connection
-	networks map[string]Network
-	ports    map[key]Port
+	sender   uint32     // conn's netlink port: our own changes are known by it
+	cfg      firewall.Config
+	networks map[string]firewall.Network
+	ports    map[firewall.Key]firewall.Port
+	targets  map[target]int // how many ports lead there
+	mirror   mirror
+	log      *slog.Logger
+}
+
+var _ firewall.Firewall = (*Firewall)(nil)
+
+// target is where a port leads.
+type target struct {
+	proto uint8
+	addr  netip.AddrPort
 }
 
 // New makes a firewall that has changed nothing yet; Reset installs it.
-func New() *Firewall {
-	return &Firewall{networks: map[string]Network{}, ports: map[key]Port{}}
+func New(cfg firewall.Config, log *slog.Logger) *Firewall {
+	return &Firewall{
+		cfg: cfg, log: log, networks: map[string]firewall.Network{}, ports: map[firewall.Key]firewall.Port{}, targets: map[target]int{},
+	}
 }
 
 // Reset puts exactly these networks and ports in force, whatever a dead daemon left. The change is atomic: running
 // containers never lose their ports.
-func (f *Firewall) Reset(networks []Network, ports []Port) error {
+func (f *Firewall) Reset(networks []firewall.Network, ports []firewall.Port) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	clear(f.networks)
 	clear(f.ports)
+	clear(f.targets)
 	for _, n := range networks {
 		f.networks[n.Bridge] = n
 	}
-	for _, p := range ports {
-		f.ports[p.key()] = p
-	}
+	f.know(ports)
 	return f.install()
 }
 
-// install writes both tables anew. The caller holds mu.
+// install reads the host's rules and writes both tables anew. The caller holds mu.
 func (f *Firewall) install() error {
+	m, err := f.reflect()
+	if err != nil {
+		return err
+	}
+	for _, note := range m.notes {
+		f.log.Warn("a rule of the host's firewall is not understood: what follows it does not hold for published ports", "rule", note)
+	}
+	if err = f.write(m); err != nil && len(m.chains) > 0 {
+		f.log.Warn("the kernel refuses copies of the host's rules: they do not hold for published ports", "error", err)
+		err = f.write(mirror{})
+	}
+	if err != nil {
+		return fmt.Errorf("nftables: install table %s: %w", Table, err)
+	}
+	f.mirror = m
+	return nil
+}
+
+// write writes both tables in one transaction. The caller holds mu.
+func (f *Firewall) write(m mirror) error {
 	c, err := f.connection()
 	if err != nil {
 		return err
 	}
-	networks := slices.SortedFunc(maps.Values(f.networks), func(a, b Network) int { return cmp.Compare(a.Bridge, b.Bridge) })
+	networks := slices.SortedFunc(maps.Values(f.networks), func(a, b firewall.Network) int { return cmp.Compare(a.Bridge, b.Bridge) })
 	ports := slices.Collect(maps.Values(f.ports))
-	for _, t := range families() {
+	for _, t := range families(f.cfg) {
 		c.AddTable(t.table)
 		c.DelTable(t.table)
 		c.AddTable(t.table)
-		if err := t.create(c, networks, ports); err != nil {
+		err := t.create(c, networks, ports)
+		if err == nil {
+			err = m.install(t, rules{c, t.table})
+		}
+		if err != nil {
 			f.drop()
-			return fmt.Errorf("nftables: %w", err)
+			return err
 		}
 	}
-	if err := f.flush(); err != nil {
-		return fmt.Errorf("nftables: install table %s: %w", Table, err)
+	f.admin(c)
+	return f.flush()
+}
+
+// know and unknow keep the maps; unknow answers the ports that were the last to lead to their targets.
+func (f *Firewall) know(ports []firewall.Port) {
+	for _, p := range ports {
+		if old, had := f.ports[p.Key()]; had {
+			f.unknow([]firewall.Port{old})
+		}
+		f.ports[p.Key()] = p
+		f.targets[target{p.Proto, p.Target}]++
 	}
-	return nil
+}
+
+func (f *Firewall) unknow(ports []firewall.Port) (last []firewall.Port) {
+	for _, p := range ports {
+		delete(f.ports, p.Key())
+		t := target{p.Proto, p.Target}
+		if f.targets[t]--; f.targets[t] <= 0 {
+			delete(f.targets, t)
+			last = append(last, p)
+		}
+	}
+	return last
 }
 
 // acknowledgements is the size in bytes of the buffer that holds the kernel's answers to one large transaction.
@@ -124,12 +158,30 @@ func (f *Firewall) connection() (*nft.Conn, error) {
 	if f.conn != nil {
 		return f.conn, nil
 	}
-	c, err := nft.New(nft.AsLasting(), nft.WithSockOptions(func(c *netlink.Conn) error { return c.SetReadBuffer(acknowledgements) }))
+	c, err := nft.New(nft.AsLasting(), nft.WithSockOptions(f.introduce))
 	if err != nil {
 		return nil, fmt.Errorf("nftables: %w", err)
 	}
 	f.conn = c
 	return c, nil
+}
+
+// introduce learns the netlink port of a connection.
+func (f *Firewall) introduce(c *netlink.Conn) error {
+	if err := c.SetReadBuffer(acknowledgements); err != nil {
+		return err
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return raw.Control(func(fd uintptr) {
+		if sa, err := unix.Getsockname(int(fd)); err == nil {
+			if nl, ok := sa.(*unix.SockaddrNetlink); ok {
+				f.sender = nl.Pid
+			}
+		}
+	})
 }
 
 func (f *Firewall) drop() {
@@ -155,10 +207,14 @@ func (f *Firewall) Close() {
 }
 
 // AddNetwork puts a bridge's rules in force, in place of those it had.
-func (f *Firewall) AddNetwork(n Network) error {
+func (f *Firewall) AddNetwork(n firewall.Network) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	old, had := f.networks[n.Bridge]
+	if f.guards(n) {
+		f.networks[n.Bridge] = n
+		return f.install()
+	}
 	f.networks[n.Bridge] = n
 	return f.change(func(c *nft.Conn, t family) error {
 		if had {
@@ -168,6 +224,12 @@ func (f *Firewall) AddNetwork(n Network) error {
 		}
 		return t.network(n, c.SetAddElements)
 	})
+}
+
+// guards says whether a network makes the tables guard the host, which they do not yet. The caller holds mu.
+func (f *Firewall) guards(n firewall.Network) bool {
+	all := slices.Collect(maps.Values(f.networks))
+	return n.Guard4 && !guarded(all, false) || n.Guard6 && !guarded(all, true)
 }
 
 // RemoveNetwork takes a bridge's rules back; one that is not known is no error.
@@ -183,36 +245,40 @@ func (f *Firewall) RemoveNetwork(bridge string) error {
 }
 
 // Publish puts ports in force: all of them or none.
-func (f *Firewall) Publish(ports []Port) error {
+func (f *Firewall) Publish(ports []firewall.Port) error {
 	if len(ports) == 0 {
 		return nil
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, p := range ports {
-		f.ports[p.key()] = p
-	}
-	err := f.change(func(c *nft.Conn, t family) error { return t.publish(ports, c.SetAddElements) })
-	if err != nil {
-		for _, p := range ports {
-			delete(f.ports, p.key())
+	f.know(ports)
+	err := f.change(func(c *nft.Conn, t family) error {
+		if err := t.publish(ports, c.SetAddElements); err != nil {
+			return err
 		}
+		return t.aim(ports, c.SetAddElements)
+	})
+	if err != nil {
+		f.unknow(ports)
 	}
 	return err
 }
 
 // Unpublish takes ports back; those that are not in force are no error.
-func (f *Firewall) Unpublish(ports []Port) error {
+func (f *Firewall) Unpublish(ports []firewall.Port) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	ports = slices.DeleteFunc(slices.Clone(ports), func(p Port) bool { return f.ports[p.key()] != p })
+	ports = slices.DeleteFunc(slices.Clone(ports), func(p firewall.Port) bool { return f.ports[p.Key()] != p })
 	if len(ports) == 0 {
 		return nil
 	}
-	for _, p := range ports {
-		delete(f.ports, p.key())
-	}
-	return f.change(func(c *nft.Conn, t family) error { return t.publish(ports, c.SetDeleteElements) })
+	last := f.unknow(ports)
+	return f.change(func(c *nft.Conn, t family) error {
+		if err := t.publish(ports, c.SetDeleteElements); err != nil {
+			return err
+		}
+		return t.aim(last, c.SetDeleteElements)
+	})
 }
 
 // change runs one transaction over both tables. When the kernel refuses because somebody removed our tables or their
@@ -222,7 +288,7 @@ func (f *Firewall) change(edit func(*nft.Conn, family) error) error {
 	if err != nil {
 		return err
 	}
-	for _, t := range families() {
+	for _, t := range families(f.cfg) {
 		if err := edit(c, t); err != nil {
 			f.drop()
 			return fmt.Errorf("nftables: %w", err)
@@ -244,86 +310,14 @@ func (f *Firewall) Remove() error {
 	defer f.mu.Unlock()
 	clear(f.networks)
 	clear(f.ports)
+	clear(f.targets)
 	c, err := f.connection()
 	if err != nil {
 		return err
 	}
-	for _, t := range families() {
+	for _, t := range families(f.cfg) {
 		c.AddTable(t.table) // so that deleting cannot fail for want of one
 		c.DelTable(t.table)
 	}
 	return f.flush()
-}
-
-// checkEvery is how often Run looks after the tables by itself, besides being told of their deletion.
-const checkEvery = 30 * time.Second
-
-// Run repairs: when somebody deletes our tables, they are installed anew. It ends with ctx.
-func (f *Firewall) Run(ctx context.Context) error {
-	w, err := watch()
-	if err != nil {
-		return err
-	}
-	return f.repairing(ctx, w)
-}
-
-// watch is told of all changes to tables of the network namespace.
-func watch() (*netlink.Conn, error) {
-	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
-	if err != nil {
-		return nil, fmt.Errorf("nftables: %w", err)
-	}
-	if err := c.JoinGroup(unix.NFNLGRP_NFTABLES); err != nil {
-		_ = c.Close()
-		return nil, fmt.Errorf("nftables: watch: %w", err)
-	}
-	return c, nil
-}
-
-// repairing owns the connection. Messages that were lost for want of room, and silence, lead to a look of its own.
-func (f *Firewall) repairing(ctx context.Context, w *netlink.Conn) error {
-	defer w.Close()
-	defer context.AfterFunc(ctx, func() { _ = w.Close() })()
-	const deleted = netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_DELTABLE)
-	for {
-		_ = w.SetReadDeadline(time.Now().Add(checkEvery))
-		messages, err := w.Receive()
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, unix.ENOBUFS) {
-			return fmt.Errorf("nftables: watch: %w", err)
-		}
-		if err == nil && !slices.ContainsFunc(messages, func(m netlink.Message) bool { return m.Header.Type == deleted }) {
-			continue
-		}
-		if err := f.Repair(); err != nil {
-			return err
-		}
-	}
-}
-
-// Repair installs the tables anew when one of them is missing.
-func (f *Firewall) Repair() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	c, err := f.connection()
-	if err != nil {
-		return err
-	}
-	tables, err := c.ListTables()
-	if err != nil {
-		f.drop()
-		return fmt.Errorf("nftables: list tables: %w", err)
-	}
-	found := 0
-	for _, t := range tables {
-		if t.Name == Table && (t.Family == nft.TableFamilyIPv4 || t.Family == nft.TableFamilyIPv6) {
-			found++
-		}
-	}
-	if found == len(families()) {
-		return nil
-	}
-	return f.install()
 }

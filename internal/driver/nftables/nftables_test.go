@@ -2,6 +2,7 @@ package nftables
 
 import (
 	"context"
+	"log/slog"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"longshore/internal/core/firewall"
 )
 
 // inOwnNamespace runs a test in a network namespace that ends with it. The thread is not given back.
@@ -35,12 +38,12 @@ func ruleset(t *testing.T) string {
 	return string(out)
 }
 
-func network(bridge, subnet string) Network {
-	return Network{Bridge: bridge, Subnets: []netip.Prefix{netip.MustParsePrefix(subnet)}, Masquerade: true}
+func network(bridge, subnet string) firewall.Network {
+	return firewall.Network{Bridge: bridge, Subnets: []netip.Prefix{netip.MustParsePrefix(subnet)}, Masquerade: true}
 }
 
-func tcp(host string, port uint16, target string) Port {
-	return Port{Proto: unix.IPPROTO_TCP, HostIP: netip.MustParseAddr(host), HostPort: port, Target: netip.MustParseAddrPort(target)}
+func tcp(host string, port uint16, target string) firewall.Port {
+	return firewall.Port{Proto: unix.IPPROTO_TCP, HostIP: netip.MustParseAddr(host), HostPort: port, Target: netip.MustParseAddrPort(target)}
 }
 
 func wants(t *testing.T, rules string, parts ...string) {
@@ -61,21 +64,21 @@ func TestTransactions(t *testing.T) {
 	if out, err := exec.Command("nft", "add table ip strangers; add chain ip strangers c").CombinedOutput(); err != nil {
 		t.Fatal(err, string(out))
 	}
-	f := New()
+	f := New(firewall.Config{}, slog.New(slog.DiscardHandler))
 	defer f.Close()
-	if err := f.Reset([]Network{network("br0", "172.17.0.0/16")}, []Port{tcp("0.0.0.0", 8080, "172.17.0.2:80")}); err != nil {
+	if err := f.Reset([]firewall.Network{network("br0", "172.17.0.0/16")}, []firewall.Port{tcp("0.0.0.0", 8080, "172.17.0.2:80")}); err != nil {
 		t.Fatal(err)
 	}
 	dual := network("br1", "172.18.0.0/16")
 	dual.Subnets = append(dual.Subnets, netip.MustParsePrefix("fd00:1::/64"))
 	inner := network("br2", "172.19.0.0/16")
 	inner.Internal = true
-	for _, n := range []Network{dual, inner, dual} {
+	for _, n := range []firewall.Network{dual, inner, dual} {
 		if err := f.AddNetwork(n); err != nil {
 			t.Fatal(err)
 		}
 	}
-	more := []Port{tcp("127.0.0.1", 8081, "172.17.0.3:80"), tcp("::", 8082, "[fd00:1::2]:80"), tcp("fd00:9::1", 8083, "[fd00:1::2]:80")}
+	more := []firewall.Port{tcp("127.0.0.1", 8081, "172.17.0.3:80"), tcp("::", 8082, "[fd00:1::2]:80"), tcp("fd00:9::1", 8083, "[fd00:1::2]:80")}
 	if err := f.Publish(more); err != nil {
 		t.Fatal(err)
 	}
@@ -92,9 +95,9 @@ func TestTransactions(t *testing.T) {
 	wants(t, ruleset(t), "table ip strangers", "tcp . 8080", "!8081", "!8082", "!8083", "!172.19.0.0")
 
 	// A dead daemon's elements go, ours stay ours alone.
-	next := New()
+	next := New(firewall.Config{}, slog.New(slog.DiscardHandler))
 	defer next.Close()
-	if err := next.Reset([]Network{network("br9", "10.0.0.0/8")}, nil); err != nil {
+	if err := next.Reset([]firewall.Network{network("br9", "10.0.0.0/8")}, nil); err != nil {
 		t.Fatal(err)
 	}
 	wants(t, ruleset(t), "table ip strangers", "!8080", "!172.17.0.0", "10.0.0.0/8")
@@ -103,28 +106,28 @@ func TestTransactions(t *testing.T) {
 	if out, err := exec.Command("nft", "flush", "ruleset").CombinedOutput(); err != nil {
 		t.Fatal(err, string(out))
 	}
-	if err := next.Publish([]Port{tcp("0.0.0.0", 90, "10.0.0.2:80")}); err != nil {
+	if err := next.Publish([]firewall.Port{tcp("0.0.0.0", 90, "10.0.0.2:80")}); err != nil {
 		t.Fatal(err)
 	}
 	wants(t, ruleset(t), "10.0.0.0/8", "tcp . 90")
 	if err := next.Remove(); err != nil {
 		t.Fatal(err)
 	}
-	wants(t, ruleset(t), "!longshore")
+	wants(t, ruleset(t), "!table ip longshore ", "!table ip6 longshore ", "table inet longshore-user")
 }
 
 func TestManyPorts(t *testing.T) {
 	inOwnNamespace(t)
-	f := New()
+	f := New(firewall.Config{}, slog.New(slog.DiscardHandler))
 	defer f.Close()
-	var ports []Port
+	var ports []firewall.Port
 	for i := range uint16(3000) {
 		ports = append(ports, tcp("0.0.0.0", 10000+i, "172.17.0.2:80"))
 	}
 	if err := f.Reset(nil, ports); err != nil {
 		t.Fatal(err)
 	}
-	if n := strings.Count(ruleset(t), "172.17.0.2 . 80"); n != len(ports) {
+	if n := strings.Count(ruleset(t), ": 172.17.0.2 . 80"); n != len(ports) {
 		t.Errorf("%d elements", n)
 	}
 	if err := f.Unpublish(ports); err != nil {
@@ -135,9 +138,9 @@ func TestManyPorts(t *testing.T) {
 
 func TestRunRepairs(t *testing.T) {
 	inOwnNamespace(t)
-	f := New()
+	f := New(firewall.Config{}, slog.New(slog.DiscardHandler))
 	defer f.Close()
-	if err := f.Reset([]Network{network("br0", "172.17.0.0/16")}, nil); err != nil {
+	if err := f.Reset([]firewall.Network{network("br0", "172.17.0.0/16")}, nil); err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())

@@ -16,6 +16,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"longshore/internal/core/network"
 )
 
 // Client is the daemon's side: it starts the resolver process when the first container needs it, adopts the one that a
@@ -27,6 +29,7 @@ type Client struct {
 
 	mu    sync.Mutex // guards all below and orders requests
 	boxes map[string]Sandbox
+	ports map[network.Proxied]bool
 	conn  *connection
 	child *exec.Cmd     // when it is ours to reap
 	alive chan struct{} // made when a process is first wanted, closed by then
@@ -43,7 +46,7 @@ type connection struct {
 func NewClient(dir string, command []string, log *slog.Logger) *Client {
 	return &Client{
 		socket: filepath.Join(dir, "resolver.sock"), command: command, log: log,
-		boxes: map[string]Sandbox{}, alive: make(chan struct{}),
+		boxes: map[string]Sandbox{}, ports: map[network.Proxied]bool{}, alive: make(chan struct{}),
 	}
 }
 
@@ -110,16 +113,49 @@ func (c *Client) Delete(ctx context.Context, id string) error {
 	return err
 }
 
-// Restore makes exactly these containers known, in place of what a resolver left by a daemon before knows. Without any
-// such resolver and without containers nothing is started.
-func (c *Client) Restore(ctx context.Context, all []Sandbox) error {
+// Proxy carries ports through the process: all of them or none.
+func (c *Client) Proxy(ctx context.Context, ports []network.Proxied) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, err := c.call(ctx, request{Op: "proxy", Ports: ports}); err != nil {
+		return err
+	}
+	for _, p := range ports {
+		c.ports[p] = true
+	}
+	return nil
+}
+
+// Unproxy ends ports. Those that are not carried are no error, and start no process.
+func (c *Client) Unproxy(ctx context.Context, ports []network.Proxied) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known := false
+	for _, p := range ports {
+		known = known || c.ports[p]
+		delete(c.ports, p)
+	}
+	if !known {
+		return nil
+	}
+	_, err := c.call(ctx, request{Op: "unproxy", Ports: ports})
+	return err
+}
+
+// Restore makes exactly these containers known and these ports carried, in place of what a resolver left by a daemon
+// before has. Without any such resolver and without containers and ports nothing is started.
+func (c *Client) Restore(ctx context.Context, all []Sandbox, ports []network.Proxied) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	clear(c.boxes)
+	clear(c.ports)
+	for _, p := range ports {
+		c.ports[p] = true
+	}
 	for _, s := range all {
 		c.boxes[s.ID] = s
 	}
-	if len(all) == 0 {
+	if len(all) == 0 && len(ports) == 0 {
 		if err := c.dial(ctx); err != nil {
 			return nil //nolint:nilerr // nobody there and nobody needed
 		}
@@ -204,7 +240,7 @@ func (c *Client) connect(ctx context.Context) error {
 }
 
 func (c *Client) sync(ctx context.Context) error {
-	out, err := c.conn.call(ctx, request{Op: "sync", All: slices.Collect(maps.Values(c.boxes))})
+	out, err := c.conn.call(ctx, request{Op: "sync", All: slices.Collect(maps.Values(c.boxes)), Ports: slices.Collect(maps.Keys(c.ports))})
 	if err != nil {
 		c.drop()
 		return err
@@ -341,7 +377,7 @@ func (c *Client) Stop(ctx context.Context) {
 	if c.conn == nil {
 		return
 	}
-	if len(c.boxes) == 0 {
+	if len(c.boxes) == 0 && len(c.ports) == 0 {
 		if _, err := c.conn.call(ctx, request{Op: "exit"}); err == nil {
 			_ = os.Remove(c.socket)
 			if c.child != nil {

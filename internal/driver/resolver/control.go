@@ -10,17 +10,20 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
+
+	"longshore/internal/core/network"
 )
 
 // protocol is the number of the control protocol; a daemon replaces a resolver that speaks another.
-const protocol = 1
+const protocol = 2
 
 // The control protocol is JSON, one request and one response after the other on a unix stream socket.
 type request struct {
-	Op      string    // hello, put, delete, prepare, forget, sync, exit; watch is answered never
-	ID      string    `json:",omitempty"` // of a container, or the path of a namespace
-	Sandbox *Sandbox  `json:",omitempty"`
-	All     []Sandbox `json:",omitempty"`
+	Op      string            // hello, put, delete, prepare, forget, proxy, unproxy, sync, exit; watch is answered never
+	ID      string            `json:",omitempty"` // of a container, or the path of a namespace
+	Sandbox *Sandbox          `json:",omitempty"`
+	All     []Sandbox         `json:",omitempty"`
+	Ports   []network.Proxied `json:",omitempty"`
 }
 
 type response struct {
@@ -30,9 +33,22 @@ type response struct {
 	Ports    map[string]Ports `json:",omitempty"`
 }
 
+// Proxies carries published ports. It lives in the resolver's process, since that is the one that outlives the daemon.
+// Implemented by driver/portproxy.
+type Proxies interface {
+	// Open carries ports: all of them or none. One that is carried already is no error.
+	Open(ports []network.Proxied) error
+	// Close ends ports with their connections; those that are not carried are no error.
+	Close(ports []network.Proxied)
+	// Keep carries exactly these ports; what cannot be opened is left out.
+	Keep(ports []network.Proxied)
+	// Shutdown ends everything and waits for it.
+	Shutdown()
+}
+
 // Run is the resolver process. The listening control socket is its descriptor 3. It ends with ctx or when a daemon
 // tells it to.
-func Run(ctx context.Context) error {
+func Run(ctx context.Context, proxies Proxies) error {
 	debug.SetGCPercent(20) // one small process per host that idles nearly always
 	f := os.NewFile(3, "control")
 	l, err := net.FileListener(f)
@@ -40,17 +56,17 @@ func Run(ctx context.Context) error {
 		return fmt.Errorf("resolver: control socket: %w", err)
 	}
 	_ = f.Close()
-	return Serve(ctx, l)
+	return Serve(ctx, l, proxies)
 }
 
 // Serve answers daemons on a control socket until ctx ends or one of them says so. It closes the socket.
-func Serve(ctx context.Context, l net.Listener) error {
+func Serve(ctx context.Context, l net.Listener, proxies Proxies) error {
 	ctx, exit := context.WithCancel(ctx)
 	defer exit()
 	if u, ok := l.(*net.UnixListener); ok {
 		u.SetUnlinkOnClose(false) // the path may be a successor's already
 	}
-	s := newServer()
+	s := newServer(proxies)
 	var conns sync.WaitGroup
 	conns.Go(func() {
 		defer exit()
@@ -137,7 +153,14 @@ func (s *server) do(ctx context.Context, r request) response {
 		s.forget(r.ID)
 	case r.Op == "delete":
 		s.delete(r.ID)
+	case r.Op == "proxy":
+		if err := s.proxies.Open(r.Ports); err != nil {
+			out.Error = err.Error()
+		}
+	case r.Op == "unproxy":
+		s.proxies.Close(r.Ports)
 	case r.Op == "sync":
+		s.proxies.Keep(r.Ports)
 		return s.sync(ctx, r.All)
 	case r.Op == "hello", r.Op == "exit":
 	default:

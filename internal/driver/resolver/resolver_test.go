@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"longshore/internal/core/network"
 )
 
 func box(id string, endpoints ...Endpoint) Sandbox { return Sandbox{ID: id, Endpoints: endpoints} }
@@ -184,7 +186,7 @@ func TestControl(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
-		go func() { done <- Serve(ctx, l) }()
+		go func() { done <- Serve(ctx, l, noProxies{}) }()
 		return func() {
 			cancel()
 			if err := <-done; err != nil {
@@ -208,7 +210,7 @@ func TestControl(t *testing.T) {
 	if _, err := c.Put(ctx, bad); !errors.As(err, &refused) {
 		t.Error(err)
 	}
-	if err := c.Restore(ctx, []Sandbox{box("c", on("n", "10.0.0.3", "y"))}); err != nil {
+	if err := c.Restore(ctx, []Sandbox{box("c", on("n", "10.0.0.3", "y"))}, nil); err != nil {
 		t.Error(err)
 	}
 	// The server goes away and another takes its place: the next call tells it everything.
@@ -244,3 +246,11 @@ func TestControl(t *testing.T) {
 		t.Error("a program that fails was no error")
 	}
 }
+
+// noProxies carries nothing.
+type noProxies struct{}
+
+func (noProxies) Open([]network.Proxied) error { return nil }
+func (noProxies) Close([]network.Proxied)      {}
+func (noProxies) Keep([]network.Proxied)       {}
+func (noProxies) Shutdown()                    {}

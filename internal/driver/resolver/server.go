@@ -14,14 +14,15 @@ import (
 type server struct {
 	table     *table
 	forwarder *forwarder
+	proxies   Proxies
 	wg        sync.WaitGroup // of the listeners' goroutines
 
 	mu        sync.Mutex           // guards listeners and orders changes
 	listeners map[string]*listener // by path of the namespace
 }
 
-func newServer() *server {
-	return &server{table: newTable(), forwarder: newForwarder(), listeners: map[string]*listener{}}
+func newServer(proxies Proxies) *server {
+	return &server{table: newTable(), forwarder: newForwarder(), proxies: proxies, listeners: map[string]*listener{}}
 }
 
 // listener is one namespace's pair of DNS servers. Until a container is put into it, it answers nothing.
@@ -151,6 +152,7 @@ func (s *server) keep(ids []string) {
 }
 
 func (s *server) shutdown() {
+	s.proxies.Shutdown()
 	s.mu.Lock()
 	for netns := range s.listeners {
 		s.close(netns)

@@ -4,7 +4,8 @@
 // One process serves all containers (Run, the sub-command "longshore resolver"). It is started by the daemon but does
 // not end with it, so that names go on while the daemon is away. The daemon tells it by a unix socket which containers
 // there are (Client); a daemon that finds it running takes it over, and starts it anew when it has died. It keeps
-// nothing on disk, because the daemon's records can always rebuild it.
+// nothing on disk, because the daemon's records can always rebuild it. The same process carries the published ports that
+// the kernel cannot carry (Proxies).
 package resolver
 
 import (

@@ -13,6 +13,7 @@ import (
 
 	"longshore/internal/core/network"
 	"longshore/internal/server/httperr"
+	"longshore/internal/service/engine/networks/filter"
 )
 
 func subnet(s string) *mobynet.IPAM {
@@ -22,7 +23,7 @@ func subnet(s string) *mobynet.IPAM {
 func TestCreateRefuses(t *testing.T) {
 	w := newWorld(t)
 	s := w.start()
-	w.create(s, mobynet.CreateRequest{Name: "app", IPAM: subnet("10.5.0.0/16"), Options: map[string]string{optName: "app0"}})
+	w.create(s, mobynet.CreateRequest{Name: "app", IPAM: subnet("10.5.0.0/16"), Options: map[string]string{network.OptName: "app0"}})
 	w.create(s, mobynet.CreateRequest{Name: "conf", ConfigOnly: true, IPAM: subnet("10.8.0.0/24")})
 	no, yes := false, true
 	for _, c := range []struct {
@@ -41,11 +42,11 @@ func TestCreateRefuses(t *testing.T) {
 		{mobynet.CreateRequest{Name: "x", IPAM: subnet("10.6.0.1/16")}, 400, "invalid network config:\ninvalid subnet 10.6.0.1/16: it should be 10.6.0.0/16"},
 		{mobynet.CreateRequest{Name: "x", IPAM: &mobynet.IPAM{Driver: "dhcp"}}, 400, `invalid ipam driver: "dhcp"`},
 		{mobynet.CreateRequest{Name: "x", EnableIPv4: &no}, 400, "IPv4 or IPv6 must be enabled"},
-		{mobynet.CreateRequest{Name: "x", Options: map[string]string{optMTU: "big"}}, 400, `failed to parse com.docker.network.driver.mtu value: big (strconv.Atoi: parsing "big": invalid syntax)`},
-		{mobynet.CreateRequest{Name: "x", Options: map[string]string{optICC: "maybe"}}, 400, `failed to parse com.docker.network.bridge.enable_icc value: maybe (strconv.ParseBool: parsing "maybe": invalid syntax)`},
-		{mobynet.CreateRequest{Name: "x", Options: map[string]string{optIPv6: "?"}}, 400, `driver-opt "com.docker.network.enable_ipv6" is not a valid bool`},
-		{mobynet.CreateRequest{Name: "x", Options: map[string]string{optName: "app0"}}, 403, "networks have same bridge name"},
-		{mobynet.CreateRequest{Name: "x", Options: map[string]string{optName: "a/b"}}, 400, `invalid bridge name: "a/b"`},
+		{mobynet.CreateRequest{Name: "x", Options: map[string]string{network.OptMTU: "big"}}, 400, `failed to parse com.docker.network.driver.mtu value: big (strconv.Atoi: parsing "big": invalid syntax)`},
+		{mobynet.CreateRequest{Name: "x", Options: map[string]string{network.OptICC: "maybe"}}, 400, `failed to parse com.docker.network.bridge.enable_icc value: maybe (strconv.ParseBool: parsing "maybe": invalid syntax)`},
+		{mobynet.CreateRequest{Name: "x", Options: map[string]string{network.OptIPv6: "?"}}, 400, `driver-opt "com.docker.network.enable_ipv6" is not a valid bool`},
+		{mobynet.CreateRequest{Name: "x", Options: map[string]string{network.OptName: "app0"}}, 403, "networks have same bridge name"},
+		{mobynet.CreateRequest{Name: "x", Options: map[string]string{network.OptName: "a/b"}}, 400, `invalid bridge name: "a/b"`},
 		{mobynet.CreateRequest{Name: "x", ConfigOnly: true, Internal: true}, 403, "configuration network can only contain network specific fields."},
 		{mobynet.CreateRequest{Name: "x", ConfigFrom: &mobynet.ConfigReference{Network: "nope"}}, 404, `configuration network "nope" does not exist`},
 		{mobynet.CreateRequest{Name: "x", ConfigFrom: &mobynet.ConfigReference{Network: "conf"}, EnableIPv6: &yes}, 403, "user specified configurations are not supported if the network depends on a configuration network"},
@@ -170,12 +171,12 @@ func TestPruneLimit(t *testing.T) {
 		"90m": now.Add(-90 * time.Minute), "1000": time.Unix(1000, 0), "1000.5": time.Unix(1000, 5e8),
 		"2026-01-02T03:04:05Z": time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), "2026-01-02": time.Date(2026, 1, 2, 0, 0, 0, 0, time.Local),
 	} {
-		if got, err := pruneLimit([]string{in}, now); err != nil || !got.Equal(want) {
+		if got, err := filter.Until([]string{in}, now); err != nil || !got.Equal(want) {
 			t.Errorf("%s: %v %v", in, got, err)
 		}
 	}
 	for _, in := range []string{"", "x", "1.x"} {
-		if got, err := pruneLimit([]string{in}, now); err == nil {
+		if got, err := filter.Until([]string{in}, now); err == nil {
 			t.Errorf("%q: %v", in, got)
 		}
 	}

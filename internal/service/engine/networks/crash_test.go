@@ -20,6 +20,7 @@ import (
 
 	"longshore/internal/core/network"
 	"longshore/internal/core/state"
+	"longshore/internal/driver/nftables"
 )
 
 // files is a state.Store whose documents a killed process leaves behind.
@@ -82,7 +83,7 @@ func (f files) Each(_ context.Context, bucket string, each func(string, []byte) 
 func crashDaemon(dir string) error {
 	s, err := New(Config{
 		ExecRoot: dir, ResolvConf: "/dev/null", Warm: 2, ResolverCommand: []string{"/proc/self/exe", "resolver-process"},
-	}, Deps{Store: files{dir + "/state"}, Events: &recorder{}, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+	}, Deps{Store: files{dir + "/state"}, Events: &recorder{}, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Firewall: testFirewall(), RedirectDNS: nftables.RedirectDNS})
 	if err != nil {
 		return err
 	}
@@ -171,7 +172,7 @@ func TestKilledDaemon(t *testing.T) {
 // afterCrash is the daemon that follows.
 func (w *world) afterCrash(store files) *Service {
 	s, err := New(Config{ExecRoot: w.dir, ResolvConf: "/dev/null", Warm: -1, ResolverCommand: []string{"/proc/self/exe", "resolver-process"}},
-		Deps{Store: store, Events: &recorder{}, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+		Deps{Store: store, Events: &recorder{}, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Firewall: testFirewall(), RedirectDNS: nftables.RedirectDNS})
 	if err != nil {
 		w.t.Fatal(err)
 	}

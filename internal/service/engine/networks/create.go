@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -17,26 +18,12 @@ import (
 	"longshore/internal/core/fault"
 	"longshore/internal/core/network"
 	"longshore/internal/core/state"
-	"longshore/internal/driver/bridge"
-	"longshore/internal/driver/nftables"
 )
 
 // Buckets of the state store.
 const (
 	bucketNetworks  = "networks"
 	bucketSandboxes = "sandboxes"
-)
-
-// Labels of the bridge driver's options.
-const (
-	optName       = "com.docker.network.bridge.name"
-	optDefault    = "com.docker.network.bridge.default_bridge"
-	optICC        = "com.docker.network.bridge.enable_icc"
-	optMasquerade = "com.docker.network.bridge.enable_ip_masquerade"
-	optBindIP     = "com.docker.network.bridge.host_binding_ipv4"
-	optMTU        = "com.docker.network.driver.mtu"
-	optIPv4       = "com.docker.network.enable_ipv4"
-	optIPv6       = "com.docker.network.enable_ipv6"
 )
 
 // Create makes a network. It exists, on disk and in the kernel, when Create returns.
@@ -56,7 +43,10 @@ func (s *Service) Create(ctx context.Context, r mobynet.CreateRequest) (mobynet.
 	if err != nil {
 		return mobynet.CreateResponse{}, err
 	}
-	n := newNetw(rec, netip.Prefix{})
+	if rec, err = s.parentFor(rec); err != nil {
+		return mobynet.CreateResponse{}, err
+	}
+	n := newNetw(rec)
 	if err := s.save(ctx, rec); err != nil {
 		return mobynet.CreateResponse{}, err
 	}
@@ -105,8 +95,18 @@ func (s *Service) plan(r mobynet.CreateRequest) (network.Record, error) {
 		rec.EnableIPv4, rec.EnableIPv6 = from.EnableIPv4, from.EnableIPv6
 		rec.Options, rec.Labels = maps.Clone(from.Options), maps.Clone(from.Labels)
 		r.IPAM = &from.IPAM
-	} else if err := ipFamilies(r, &rec); err != nil {
-		return rec, err
+	}
+	if !r.ConfigOnly {
+		for k, v := range s.cfg.NetworkOptions[rec.Driver] {
+			if _, given := rec.Options[k]; !given {
+				rec.Options[k] = v
+			}
+		}
+	}
+	if rec.ConfigFrom.Network == "" {
+		if err := ipFamilies(r, &rec); err != nil {
+			return rec, err
+		}
 	}
 	if err := network.CheckIPAM(r.IPAM, rec.EnableIPv6); err != nil {
 		return rec, err
@@ -122,7 +122,7 @@ func (s *Service) plan(r mobynet.CreateRequest) (network.Record, error) {
 	if !rec.EnableIPv4 && !rec.EnableIPv6 {
 		return rec, fault.Invalid("IPv4 or IPv6 must be enabled")
 	}
-	if err := s.bridgeName(&rec); err != nil {
+	if err := s.checkOptions(&rec); err != nil {
 		return rec, err
 	}
 	return rec, s.assign(&rec, asked(r.IPAM))
@@ -155,7 +155,7 @@ func checkKind(r mobynet.CreateRequest, driver string) error {
 		return fault.Forbidden("cannot create a swarm scoped network when swarm is not active")
 	}
 	switch driver {
-	case driverBridge:
+	case driverBridge, network.DriverMacvlan, network.DriverIPvlan:
 		return nil
 	case driverHost, driverNull:
 		if r.ConfigOnly {
@@ -189,7 +189,7 @@ func ipFamilies(r mobynet.CreateRequest, rec *network.Record) error {
 		asked *bool
 		opt   string
 		to    *bool
-	}{{r.EnableIPv4, optIPv4, &rec.EnableIPv4}, {r.EnableIPv6, optIPv6, &rec.EnableIPv6}} {
+	}{{r.EnableIPv4, network.OptIPv4, &rec.EnableIPv4}, {r.EnableIPv6, network.OptIPv6, &rec.EnableIPv6}} {
 		if f.asked != nil {
 			*f.to = *f.asked
 			delete(rec.Options, f.opt)
@@ -208,11 +208,23 @@ func ipFamilies(r mobynet.CreateRequest, rec *network.Record) error {
 	return nil
 }
 
-// bridgeName settles the interface and checks the driver's options.
-func (s *Service) bridgeName(rec *network.Record) error {
+// checkOptions checks the driver's options and settles the interface.
+func (s *Service) checkOptions(rec *network.Record) error {
+	if rec.Driver != driverBridge {
+		o, err := network.ParseParentOptions(rec.Driver, rec.Options)
+		rec.Parent = o.Parent
+		return err
+	}
+	o, err := network.ParseBridgeOptions(rec.Options)
+	if err != nil {
+		return err
+	}
+	if (o.Mode4 == network.ModeIsolated || o.Mode6 == network.ModeIsolated) && !rec.Internal {
+		return fault.Internal("gateway mode 'isolated' can only be used for an internal network")
+	}
 	rec.Bridge = "br-" + rec.ID[:12]
-	if name := rec.Options[optName]; name != "" {
-		rec.Bridge = name
+	if o.Name != "" {
+		rec.Bridge = o.Name
 	}
 	if len(rec.Bridge) > 15 || strings.ContainsAny(rec.Bridge, "/ \t\n:") {
 		return fault.Invalid("invalid bridge name: %q", rec.Bridge)
@@ -222,68 +234,61 @@ func (s *Service) bridgeName(rec *network.Record) error {
 			return fault.Forbidden("cannot create network %s (%s): conflicts with network %s (%s): networks have same bridge name", rec.ID, rec.Bridge, n.rec.ID, n.rec.Bridge)
 		}
 	}
-	for _, opt := range []string{optICC, optMasquerade} {
-		if v, ok := rec.Options[opt]; ok {
-			if _, err := strconv.ParseBool(v); err != nil {
-				return fault.Invalid("failed to parse %s value: %s (%s)", opt, v, err)
-			}
-		}
-	}
-	if v, ok := rec.Options[optMTU]; ok {
-		mtu, err := strconv.Atoi(v)
-		if err != nil {
-			return fault.Invalid("failed to parse %s value: %s (%s)", optMTU, v, err)
-		}
-		if mtu < 0 || mtu > 65535 {
-			return fault.Invalid("invalid MTU number: %d", mtu)
-		}
-	}
-	if v, ok := rec.Options[optBindIP]; ok {
-		if _, err := netip.ParseAddr(v); err != nil {
-			return fault.Invalid("failed to parse %s value: %s (nil ip)", optBindIP, v)
-		}
-	}
 	return nil
 }
 
 // assign settles subnets and gateways: those asked for, and free ones for families that none was asked for.
 func (s *Service) assign(rec *network.Record, want []mobynet.IPAMConfig) error {
-	taken, bridges := s.nets.subnets()
+	taken, bridges := s.nets.taken()
 	seen := map[bool]bool{}
 	for _, c := range want {
 		v6 := c.Subnet.Addr().Is6()
 		if (v6 && !rec.EnableIPv6) || (!v6 && !rec.EnableIPv4) {
 			continue
 		}
-		if seen[v6] {
+		if seen[v6] && rec.Driver == driverBridge {
 			return fault.Forbidden("bridge driver doesn't support multiple subnets")
+		}
+		if v6 {
+			if err := network.CheckIPv6Subnet(c.Subnet); err != nil {
+				return fault.Invalid("%w", err)
+			}
 		}
 		if network.Overlaps(c.Subnet, taken) {
 			return fault.Forbidden("invalid pool request: Pool overlaps with other one on this address space")
 		}
-		seen[v6], rec.UserSubnet = true, true
-		rec.IPAM.Config = append(rec.IPAM.Config, withGateway(c))
+		taken, seen[v6], rec.UserSubnet = append(taken, c.Subnet), true, true
+		rec.IPAM.Config = append(rec.IPAM.Config, withGateway(rec, c))
 	}
-	if rec.EnableIPv4 && !seen[false] {
+	for _, v6 := range []bool{false, true} {
+		if seen[v6] || (v6 && !rec.EnableIPv6) || (!v6 && !rec.EnableIPv4) {
+			continue
+		}
 		host, err := s.links.Subnets(bridges)
 		if err != nil {
 			return err
 		}
-		p, err := network.Choose(s.cfg.AddressPools, append(taken, host...), false)
+		p, err := network.Choose(s.pools(), append(taken, host...), v6)
 		if err != nil {
 			return err
 		}
-		rec.IPAM.Config = append(rec.IPAM.Config, withGateway(mobynet.IPAMConfig{Subnet: p}))
-	}
-	if rec.EnableIPv6 && !seen[true] {
-		rec.IPAM.Config = append(rec.IPAM.Config, withGateway(mobynet.IPAMConfig{Subnet: uniqueLocal(rec.ID)}))
+		rec.IPAM.Config = append(rec.IPAM.Config, withGateway(rec, mobynet.IPAMConfig{Subnet: p}))
 	}
 	return nil
 }
 
+// needsGateway says whether a network has a use for a gateway of a family.
+func needsGateway(rec *network.Record, ipv6 bool) bool {
+	if rec.Driver != driverBridge {
+		return !rec.Internal
+	}
+	o, _ := network.ParseBridgeOptions(rec.Options) // checked before
+	return o.Mode(ipv6) != network.ModeIsolated && !(rec.Internal && o.InhibitIPv4 && !ipv6)
+}
+
 // withGateway gives a configuration its gateway: the first address that can be had.
-func withGateway(c mobynet.IPAMConfig) mobynet.IPAMConfig {
-	if c.Gateway.IsValid() {
+func withGateway(rec *network.Record, c mobynet.IPAMConfig) mobynet.IPAMConfig {
+	if c.Gateway.IsValid() || !needsGateway(rec, c.Subnet.Addr().Is6()) {
 		return c
 	}
 	sub := network.NewSubnet(c.Subnet, c.IPRange)
@@ -296,75 +301,22 @@ func withGateway(c mobynet.IPAMConfig) mobynet.IPAMConfig {
 	return c
 }
 
-// uniqueLocal is a network's own IPv6 subnet out of fd00::/8 (RFC 4193), for networks that ask for none.
-func uniqueLocal(id string) netip.Prefix {
-	sum := sha256.Sum256([]byte(id))
-	b := [16]byte{0: 0xfd}
-	copy(b[1:8], sum[:])
-	return netip.PrefixFrom(netip.AddrFrom16(b), 64)
-}
-
-// option reads a boolean driver option.
-func option(rec network.Record, name string, def bool) bool {
-	if on, err := strconv.ParseBool(rec.Options[name]); err == nil {
-		return on
-	}
-	return def
-}
-
-// mtu of a network's interfaces in bytes; 0 for the kernel's default.
-func mtu(rec network.Record) int {
-	n, _ := strconv.Atoi(rec.Options[optMTU])
-	return n
-}
-
-// raise makes a network real in the kernel; it may be there already.
-func (s *Service) raise(n *netw) error {
-	if n.rec.Bridge == "" {
-		return nil
-	}
-	cfg := bridge.Config{Name: n.rec.Bridge, MTU: mtu(n.rec), Alias: bridgeAlias}
-	if a := n.bridgeAddress(false); n.rec.EnableIPv4 {
-		cfg.IPv4 = a
-	}
-	if a := n.bridgeAddress(true); n.rec.EnableIPv6 {
-		cfg.IPv6 = a
-		if err := bridge.Forward(true); err != nil {
-			return err
+// pools are the address pools for networks that ask for no subnet. Where the configuration names none of IPv6, there is
+// one out of fd00::/8 (RFC 4193) that is this engine's own: the ID of its first network, which stays, makes it.
+func (s *Service) pools() []network.AddressPool {
+	for _, p := range s.cfg.AddressPools {
+		if p.Base.Addr().Is6() {
+			return s.cfg.AddressPools
 		}
 	}
-	index, err := s.links.Ensure(cfg)
-	if err != nil {
-		return err
+	n := s.nets.byName(mobynet.NetworkHost)
+	if n == nil {
+		return s.cfg.AddressPools
 	}
-	n.index = index
-	return s.firewall.AddNetwork(n.firewall())
-}
-
-// bridgeAlias marks the bridges that are ours.
-const bridgeAlias = "longshore"
-
-// firewall is the network as the firewall must know it.
-func (n *netw) firewall() nftables.Network {
-	out := nftables.Network{Bridge: n.rec.Bridge, Internal: n.rec.Internal, Masquerade: option(n.rec, optMasquerade, true)}
-	for _, c := range n.rec.IPAM.Config {
-		out.Subnets = append(out.Subnets, c.Subnet)
-	}
-	return out
-}
-
-// lower takes a network out of the kernel.
-func (s *Service) lower(n *netw) error {
-	if n.rec.Bridge == "" {
-		return nil
-	}
-	if err := s.firewall.RemoveNetwork(n.rec.Bridge); err != nil {
-		return err
-	}
-	if alias, ok := s.links.Owner(n.rec.Bridge); ok && alias != bridgeAlias {
-		return nil // the user's own interface
-	}
-	return s.links.Delete(n.rec.Bridge)
+	sum := sha256.Sum256([]byte(n.rec.ID))
+	b := [16]byte{0: 0xfd}
+	copy(b[1:6], sum[:])
+	return append(slices.Clone(s.cfg.AddressPools), network.AddressPool{Base: netip.PrefixFrom(netip.AddrFrom16(b), 48), Size: 64})
 }
 
 // Remove removes a network that no live container is on.

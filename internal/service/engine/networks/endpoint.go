@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/moby/moby/api/types/events"
@@ -17,6 +18,7 @@ import (
 	"longshore/internal/core/network"
 	"longshore/internal/driver/bridge"
 	"longshore/internal/driver/netns"
+	"longshore/internal/driver/sublink"
 )
 
 // place is an endpoint to be made.
@@ -54,7 +56,7 @@ func (s *Service) places(r network.Request) ([]place, error) {
 		out = append(out, place{net: n, settings: e})
 	}
 	slices.SortFunc(out[1:], func(a, b place) int { return strings.Compare(a.net.rec.Name, b.net.rec.Name) })
-	if len(out) > 1 && primary.rec.Driver != driverBridge {
+	if len(out) > 1 && !primary.private() {
 		return nil, fault.Invalid("container cannot be connected to multiple networks with one of the networks in private (none) mode")
 	}
 	for _, p := range out {
@@ -65,70 +67,77 @@ func (s *Service) places(r network.Request) ([]place, error) {
 	return out, nil
 }
 
-// subnet is the pool of an address' family.
-func (n *netw) subnet(a netip.Addr) *network.Subnet {
-	if a.Is6() {
-		return n.v6
-	}
-	return n.v4
-}
-
 // reserve takes addresses for a container on the network and registers its endpoint.
-func (n *netw) reserve(containerID, name string, e *network.EndpointRecord) error {
+func (n *netw) reserve(r *network.Request, e *network.EndpointRecord) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.removed {
 		return fault.NotFound("network %s not found", n.rec.Name)
 	}
-	if n.endpoints[containerID] != nil {
-		return fault.Forbidden("endpoint with name %s already exists in network %s", name, n.rec.Name)
+	if n.endpoints[r.ContainerID] != nil {
+		return fault.Forbidden("endpoint with name %s already exists in network %s", r.Name, n.rec.Name)
 	}
 	var want mobynet.EndpointIPAMConfig
 	if e.Settings.IPAMConfig != nil {
 		want = *e.Settings.IPAMConfig
 	}
 	var err error
-	if e.IPv4, err = n.allocate(n.v4, want.IPv4Address); err != nil {
+	if e.IPv4, err = n.allocate(false, want.IPv4Address); err != nil {
 		return err
 	}
-	if e.IPv6, err = n.allocate(n.v6, want.IPv6Address); err != nil {
+	if e.IPv6, err = n.allocate(true, want.IPv6Address); err != nil {
 		n.free(e)
 		return err
 	}
-	if e.MAC == nil {
+	switch {
+	case n.rec.Driver == network.DriverIPvlan:
+		e.MAC = nil // it has its parent's
+	case e.MAC == nil:
 		e.MAC = mobynet.HardwareAddr(bridge.MAC(cmp.Or(e.IPv4, e.IPv6).Addr()))
 	}
-	e.Gateway, e.Gateway6 = n.gateway(false), n.gateway(true)
+	e.Gateway, e.Gateway6 = n.gateway(e.IPv4.Addr()), n.gateway(e.IPv6.Addr())
 	fill(n, e)
-	n.endpoints[containerID] = &endpoint{EndpointRecord: *e, container: name}
+	n.endpoints[r.ContainerID] = &endpoint{EndpointRecord: *e, container: r.Name, request: r}
 	return nil
 }
 
-func (n *netw) allocate(sub *network.Subnet, want netip.Addr) (netip.Prefix, error) {
-	if sub == nil {
-		return netip.Prefix{}, nil
-	}
-	if want.IsValid() {
+// allocate takes an address of a family: the one that is wanted, or one of the first subnet that has any left. A network
+// without the family has none to give.
+func (n *netw) allocate(ipv6 bool, want netip.Addr) (netip.Prefix, error) {
+	if want.IsValid() && n.subnet(want) != nil {
+		sub := n.subnet(want)
 		return netip.PrefixFrom(want, sub.Prefix().Bits()), sub.Take(want)
 	}
-	a, err := sub.Next()
-	if errors.Is(err, network.ErrNoAddress) {
-		ver := 4
-		if sub.Prefix().Addr().Is6() {
-			ver = 6
+	full := false
+	for _, sub := range n.subnets {
+		if sub.Prefix().Addr().Is6() != ipv6 {
+			continue
 		}
-		return netip.Prefix{}, fault.Internal("no available IPv%d addresses on this network's address pools: %s (%s)", ver, n.rec.Name, n.rec.ID)
+		a, err := sub.Next()
+		if err == nil {
+			return netip.PrefixFrom(a, sub.Prefix().Bits()), nil
+		}
+		if !errors.Is(err, network.ErrNoAddress) {
+			return netip.Prefix{}, err
+		}
+		full = true
 	}
-	return netip.PrefixFrom(a, sub.Prefix().Bits()), err
+	if !full {
+		return netip.Prefix{}, nil
+	}
+	ver := 4
+	if ipv6 {
+		ver = 6
+	}
+	return netip.Prefix{}, fault.Internal("no available IPv%d addresses on this network's address pools: %s (%s)", ver, n.rec.Name, n.rec.ID)
 }
 
 // free gives an endpoint's addresses back. The caller holds n.mu.
 func (n *netw) free(e *network.EndpointRecord) {
-	if n.v4 != nil && e.IPv4.IsValid() {
-		n.v4.Release(e.IPv4.Addr())
-	}
-	if n.v6 != nil && e.IPv6.IsValid() {
-		n.v6.Release(e.IPv6.Addr())
+	for _, p := range []netip.Prefix{e.IPv4, e.IPv6} {
+		if sub := n.subnet(p.Addr()); p.IsValid() && sub != nil {
+			sub.Release(p.Addr())
+		}
 	}
 }
 
@@ -153,30 +162,38 @@ func settingsOf(e *mobynet.EndpointSettings) *mobynet.EndpointSettings {
 	return e.Copy()
 }
 
-// attach makes an endpoint on a bridge network, with the interface that the namespace was prepared with, if any. On
-// error nothing of it stays, except that interface, which the namespace takes along.
+// attach makes an endpoint on a network, with the interface that the namespace was prepared with, if any. On error
+// nothing of it stays, except that interface, which the namespace takes along.
 func (s *Service) attach(ctx context.Context, box *sandbox, space *netns.Space, p place, ready slot) error {
-	r := box.rec.Request
-	if p.net.rec.Driver != driverBridge || p.net.rec.ConfigOnly {
+	r := &box.rec.Request
+	if !p.net.private() || p.net.rec.ConfigOnly {
 		return fault.Forbidden("cannot create endpoint on configuration-only network")
 	}
-	e := network.EndpointRecord{
-		ID: randomID(), NetworkID: p.net.rec.ID, Interface: box.nextInterface(), HostInterface: ready.host, Settings: settingsOf(p.settings),
+	e := network.EndpointRecord{ID: randomID(), NetworkID: p.net.rec.ID, HostInterface: ready.host, Settings: settingsOf(p.settings)}
+	opts, err := network.ParseEndpointOptions(e.Settings.DriverOpts)
+	if err != nil {
+		return err
+	}
+	if e.Interface, err = box.interfaceFor(p.net, opts); err != nil {
+		return err
 	}
 	if p.net.userDefined() {
-		e.Settings.DNSNames = dnsNames(r, e.Settings.Aliases)
+		e.Settings.DNSNames = dnsNames(*r, e.Settings.Aliases)
 	}
-	var err error
-	if e.MAC, err = macOf(r, e.Settings, len(box.rec.Endpoints) == 0); err != nil {
+	if e.MAC, err = macOf(*r, e.Settings, len(box.rec.Endpoints) == 0); err != nil {
 		return err
 	}
-	if err := p.net.reserve(r.ContainerID, r.Name, &e); err != nil {
+	if err := p.net.reserve(r, &e); err != nil {
 		return err
 	}
-	if err := s.plug(space, p.net, &e, ready.kind); err != nil {
+	err = s.plug(space, p.net, &e, ready.kind)
+	if err == nil {
+		err = tune(space, e.Interface, opts.Sysctls)
+	}
+	if err != nil {
 		p.net.release(r.ContainerID, &e)
-		if ready.host == "" && e.HostInterface != "" {
-			err = errors.Join(err, s.links.Unplug(e.HostInterface))
+		if ready.host == "" {
+			err = errors.Join(err, s.unplug(space, &e))
 		}
 		return err
 	}
@@ -184,25 +201,73 @@ func (s *Service) attach(ctx context.Context, box *sandbox, space *netns.Space, 
 	return nil
 }
 
-// plug makes the endpoint's interface a port of the network's bridge and gives it its addresses.
+// interfaceFor is what an endpoint's interface is called: as asked for, or the network's prefix and the lowest number
+// that is free.
+func (b *sandbox) interfaceFor(n *netw, opts network.EndpointOptions) (string, error) {
+	taken := func(name string) bool {
+		return slices.ContainsFunc(b.rec.Endpoints, func(e network.EndpointRecord) bool { return e.Interface == name })
+	}
+	if name := opts.Interface; name != "" {
+		if taken(name) {
+			return "", fault.Internal("error renaming interface to %q: file exists", name)
+		}
+		return name, nil
+	}
+	for i := 0; ; i++ {
+		if name := cmp.Or(n.opts.Prefix, "eth") + strconv.Itoa(i); !taken(name) {
+			return name, nil
+		}
+	}
+}
+
+// tune applies the settings that an endpoint asks for.
+func tune(space *netns.Space, name string, sysctls []network.Sysctl) error {
+	if len(sysctls) == 0 {
+		return nil
+	}
+	return space.Do(func() error {
+		for _, s := range sysctls {
+			if err := bridge.SetSysctl(s.For(name), s.Value); err != nil {
+				return fault.Invalid("failed to set sysctl %s: %w", strings.ReplaceAll(s.For(name), "/", "."), err)
+			}
+		}
+		return nil
+	})
+}
+
+// plug makes the endpoint's interface a port of the network's bridge, or a share of its parent, and gives it its addresses.
 func (s *Service) plug(space *netns.Space, n *netw, e *network.EndpointRecord, ready kind) error {
 	in := inside(space)
-	plug := bridge.Plug{
-		Host: e.HostInterface, Name: e.Interface, Bridge: n.index, MTU: mtu(n.rec), Isolated: !option(n.rec, optICC, true),
+	if err := s.wire(in, n, e, ready); err != nil {
+		return fmt.Errorf("network %s: %w", n.rec.Name, err)
 	}
-	var err error
+	return s.links.Configure(in, bridge.Address{Name: e.Interface, IPv4: e.IPv4, IPv6: e.IPv6, MAC: net.HardwareAddr(e.MAC)})
+}
+
+func (s *Service) wire(in bridge.Inside, n *netw, e *network.EndpointRecord, ready kind) error {
+	if n.onParent() {
+		return s.shares.Add(in.FD, in.Link, sublink.Link{
+			Name: e.Interface, Driver: n.rec.Driver, Mode: n.parent.Mode, Flag: n.parent.Flag, Parent: n.rec.Parent,
+		})
+	}
+	plug := bridge.Plug{Host: e.HostInterface, Name: e.Interface, Bridge: n.index, MTU: n.opts.MTU, Isolated: !n.opts.ICC}
 	switch ready {
 	case bare:
 		e.HostInterface = vethName()
 		plug.Host = e.HostInterface
-		err = s.links.Plug(in, plug)
+		return s.links.Plug(in, plug)
 	case wired:
-		err = s.links.Enslave(in, plug)
+		return s.links.Enslave(in, plug)
 	}
-	if err != nil {
-		return fmt.Errorf("network %s: %w", n.rec.Name, err)
+	return nil
+}
+
+// unplug removes an endpoint's interface from a namespace that goes on.
+func (s *Service) unplug(space *netns.Space, e *network.EndpointRecord) error {
+	if e.HostInterface != "" {
+		return s.links.Unplug(e.HostInterface)
 	}
-	return s.links.Configure(in, bridge.Address{Name: e.Interface, IPv4: e.IPv4, IPv6: e.IPv6, MAC: net.HardwareAddr(e.MAC)})
+	return s.links.Drop(inside(space), e.Interface)
 }
 
 func macOf(r network.Request, e *mobynet.EndpointSettings, first bool) (mobynet.HardwareAddr, error) {
@@ -219,25 +284,14 @@ func macOf(r network.Request, e *mobynet.EndpointSettings, first bool) (mobynet.
 	return mobynet.HardwareAddr(m), nil
 }
 
-// nextInterface is the lowest ethN that is free.
-func (b *sandbox) nextInterface() string {
-	for i := 0; ; i++ {
-		name := fmt.Sprintf("eth%d", i)
-		if !slices.ContainsFunc(b.rec.Endpoints, func(e network.EndpointRecord) bool { return e.Interface == name }) {
-			return name
-		}
-	}
-}
-
 // join enters an endpoint that is real now into the sandbox and tells of it.
 func (s *Service) join(ctx context.Context, box *sandbox, n *netw, e network.EndpointRecord) {
 	id := box.rec.Request.ContainerID
 	e.NetworkID, e.Settings = n.rec.ID, settingsOf(e.Settings)
 	fill(n, &e)
 	box.rec.Endpoints = append(box.rec.Endpoints, e)
-	n.mu.Lock()
-	n.endpoints[id] = &endpoint{EndpointRecord: e, container: box.rec.Request.Name}
-	n.mu.Unlock()
+	n.register(&box.rec.Request, e)
+	s.relink(n)
 	s.publish(ctx, events.ActionConnect, n, map[string]string{"container": id})
 }
 
@@ -250,6 +304,7 @@ func (s *Service) leave(ctx context.Context, box *sandbox, i int) {
 		return
 	}
 	n.release(id, &e)
+	s.relink(n)
 	s.publish(ctx, events.ActionDisconnect, n, map[string]string{"container": id})
 }
 
@@ -260,11 +315,18 @@ func (n *netw) release(containerID string, e *network.EndpointRecord) {
 	delete(n.endpoints, containerID)
 }
 
+// register makes an endpoint known, or its change.
+func (n *netw) register(r *network.Request, e network.EndpointRecord) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.endpoints[r.ContainerID] = &endpoint{EndpointRecord: e, container: r.Name, request: r}
+}
+
 // detach is leave for a sandbox that goes on: the interface is removed first.
-func (s *Service) detach(ctx context.Context, box *sandbox, i int) {
-	if host := box.rec.Endpoints[i].HostInterface; host != "" {
-		if err := s.links.Unplug(host); err != nil {
-			s.deps.Log.Warn("an interface stays until its container ends", "interface", host, "error", err)
+func (s *Service) detach(ctx context.Context, box *sandbox, space *netns.Space, i int) {
+	if e := &box.rec.Endpoints[i]; space != nil {
+		if err := s.unplug(space, e); err != nil {
+			s.deps.Log.Warn("an interface stays until its container ends", "interface", e.Interface, "error", err)
 		}
 	}
 	s.leave(ctx, box, i)
@@ -277,12 +339,8 @@ func (s *Service) exit(box *sandbox, ipv6 bool) *endpoint {
 	var bestName string
 	for i := range box.rec.Endpoints {
 		e := &box.rec.Endpoints[i]
-		gw := e.Gateway
-		if ipv6 {
-			gw = e.Gateway6
-		}
 		n := s.nets.get(e.NetworkID)
-		if !gw.IsValid() || n == nil {
+		if n == nil || !n.isExit(e, ipv6) {
 			continue
 		}
 		if best == nil || e.Settings.GwPriority > best.Settings.GwPriority ||
@@ -296,21 +354,31 @@ func (s *Service) exit(box *sandbox, ipv6 bool) *endpoint {
 	return &endpoint{EndpointRecord: *best, container: box.rec.Request.Name}
 }
 
+// isExit says whether an endpoint can lead out for a family.
+func (n *netw) isExit(e *network.EndpointRecord, ipv6 bool) bool {
+	gw, own := e.Gateway, e.IPv4
+	if ipv6 {
+		gw, own = e.Gateway6, e.IPv6
+	}
+	return gw.IsValid() || own.IsValid() && n.leadsOut() && n.parent.Layer3()
+}
+
 // route makes the default routes lead through the right endpoints.
 func (s *Service) route(box *sandbox, space *netns.Space) error {
 	for _, ipv6 := range []bool{false, true} {
-		var name string
-		var gw netip.Addr
+		r := bridge.Route{IPv6: ipv6}
 		if e := s.exit(box, ipv6); e != nil {
-			name, gw = e.Interface, e.Gateway
+			own := e.IPv4
+			r.Interface, r.Gateway = e.Interface, e.Gateway
 			if ipv6 {
-				gw = e.Gateway6
+				r.Gateway, own = e.Gateway6, e.IPv6
 			}
+			r.OnLink = r.Gateway.IsValid() && !own.Contains(r.Gateway)
 		}
-		if ipv6 && name == "" && !slices.ContainsFunc(box.rec.Endpoints, func(e network.EndpointRecord) bool { return e.IPv6.IsValid() }) {
+		if ipv6 && r.Interface == "" && !slices.ContainsFunc(box.rec.Endpoints, func(e network.EndpointRecord) bool { return e.IPv6.IsValid() }) {
 			continue // IPv6 never was
 		}
-		if err := s.links.DefaultRoute(inside(space), name, gw, ipv6); err != nil {
+		if err := s.links.DefaultRoute(inside(space), r); err != nil {
 			return err
 		}
 	}

@@ -18,15 +18,18 @@ import (
 	"github.com/moby/moby/api/types/events"
 	"golang.org/x/sys/unix"
 
+	"longshore/internal/core/firewall"
 	"longshore/internal/core/state"
 	"longshore/internal/driver/netns"
+	"longshore/internal/driver/nftables"
+	"longshore/internal/driver/portproxy"
 	"longshore/internal/driver/resolver"
 )
 
 // The tests change links and rules, so the whole test binary runs again in network and mount namespaces of its own.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "resolver-process" {
-		if err := resolver.Run(context.Background()); err != nil {
+		if err := resolver.Run(context.Background(), portproxy.New()); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -177,7 +180,7 @@ func (w *world) clean() {
 			}
 		}
 	}
-	if err := s.firewall.Remove(); err != nil {
+	if err := s.firewall.(*nftables.Firewall).Remove(); err != nil {
 		w.t.Error(err)
 	}
 	if err := s.Shutdown(ctx); err != nil {
@@ -195,11 +198,15 @@ func (w *world) daemon(change func(*Config)) *Service {
 		ResolverCommand: []string{"/proc/self/exe", "resolver-process"},
 	}
 	change(&cfg)
-	s, err := New(cfg, Deps{Store: w.store, Events: w.events, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+	s, err := New(cfg, Deps{Store: w.store, Events: w.events, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Firewall: testFirewall(), RedirectDNS: nftables.RedirectDNS})
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	return s
+}
+
+func testFirewall() *nftables.Firewall {
+	return nftables.New(firewall.Config{}, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 }
 
 // start is a daemon after Restore.

@@ -97,7 +97,7 @@ func TestIPv6(t *testing.T) {
 func TestNoInterContainerTraffic(t *testing.T) {
 	w := newWorld(t)
 	s := w.start()
-	w.create(s, mobynet.CreateRequest{Name: "alone", Options: map[string]string{optICC: "false", optMTU: "1400"}})
+	w.create(s, mobynet.CreateRequest{Name: "alone", Options: map[string]string{network.OptICC: "false", network.OptMTU: "1400"}})
 	a := w.open(s, "a", func(r *network.Request) { r.Mode = "alone" })
 	b := w.open(s, "bb", func(r *network.Request) { r.Mode = "alone" })
 	serve(t, a.NetNS, "a", 80)
@@ -241,7 +241,7 @@ func TestForeignBridge(t *testing.T) {
 	t.Cleanup(func() { sh(t, "", "ip link del docker0") })
 	s := w.start()
 	v, err := s.Inspect(context.Background(), "bridge", "")
-	if err != nil || v.Options[optName] != "longshore0" || v.IPAM.Config[0].Subnet.String() != "172.18.0.0/16" {
+	if err != nil || v.Options[network.OptName] != "longshore0" || v.IPAM.Config[0].Subnet.String() != "172.18.0.0/16" {
 		t.Errorf("%+v %v", v, err)
 	}
 	own := w.daemon(func(c *Config) { c.Bridge = "docker0" })

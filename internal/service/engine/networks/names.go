@@ -13,7 +13,6 @@ import (
 	"longshore/internal/core/fault"
 	"longshore/internal/core/network"
 	"longshore/internal/driver/netns"
-	"longshore/internal/driver/nftables"
 	"longshore/internal/driver/resolver"
 )
 
@@ -86,7 +85,7 @@ func (s *Service) tellNames(ctx context.Context, box *sandbox, space *netns.Spac
 	if ports.UDP == box.rec.DNSUDP && ports.TCP == box.rec.DNSTCP {
 		return nil
 	}
-	err = space.Do(func() error { return nftables.RedirectDNS(network.InternalResolver(), ports.UDP, ports.TCP) })
+	err = space.Do(func() error { return s.deps.RedirectDNS(network.InternalResolver(), ports.UDP, ports.TCP) })
 	if err == nil {
 		box.rec.DNSUDP, box.rec.DNSTCP = ports.UDP, ports.TCP
 	}
@@ -208,7 +207,9 @@ func (s *Service) hostGateways() []netip.Addr {
 	var out []netip.Addr
 	if n := s.nets.byName(mobynet.NetworkBridge); n != nil {
 		for _, c := range n.rec.IPAM.Config {
-			out = append(out, c.Gateway)
+			if c.Gateway.IsValid() {
+				out = append(out, c.Gateway)
+			}
 		}
 	}
 	return out

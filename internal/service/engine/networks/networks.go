@@ -22,13 +22,14 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"longshore/internal/core/event"
+	"longshore/internal/core/firewall"
 	"longshore/internal/core/network"
 	"longshore/internal/core/state"
 	"longshore/internal/driver/bridge"
 	"longshore/internal/driver/hostport"
 	"longshore/internal/driver/netns"
-	"longshore/internal/driver/nftables"
 	"longshore/internal/driver/resolver"
+	"longshore/internal/driver/sublink"
 )
 
 // Config is dockerd's networking configuration. The zero value, with ExecRoot, is docker's default.
@@ -38,16 +39,28 @@ type Config struct {
 	// Bridge is the default network's interface (--bridge): one that exists, or "none" for no default network. Empty:
 	// docker0 is made, or longshore0 where docker0 belongs to somebody else.
 	Bridge string
-	// BIP is the default bridge's address with its subnet's length (--bip); FixedCIDR limits its containers' addresses.
-	BIP, FixedCIDR netip.Prefix
-	// DefaultGateway is the default network's gateway when it is not the bridge (--default-gateway).
-	DefaultGateway netip.Addr
+	// IPv6 gives the default network IPv6 (--ipv6).
+	IPv6 bool
+	// BIP and BIP6 are the default bridge's addresses with their subnets' lengths (--bip, --bip6); FixedCIDR and FixedCIDR6
+	// limit its containers' addresses (--fixed-cidr, --fixed-cidr-v6).
+	BIP, BIP6, FixedCIDR, FixedCIDR6 netip.Prefix
+	// DefaultGateway and DefaultGateway6 are the default network's gateways when they are not the bridge
+	// (--default-gateway, --default-gateway-v6).
+	DefaultGateway, DefaultGateway6 netip.Addr
+	// NetworkOptions are options of new networks by driver (--default-network-opt).
+	NetworkOptions map[string]map[string]string
 	// AddressPools are cut into subnets for networks that ask for none (--default-address-pool).
 	AddressPools []network.AddressPool
 	// MTU of the default network in bytes; 0 means 1500.
 	MTU int
 	// NoICC, NoMasquerade and NoForward are --icc=false, --ip-masq=false and --ip-forward=false.
 	NoICC, NoMasquerade, NoForward bool
+	// NoForwardDrop lets a host on which the engine switched forwarding on forward everything (--ip-forward-no-drop).
+	NoForwardDrop bool
+	// UserlandProxy carries published ports where the kernel cannot (--userland-proxy).
+	UserlandProxy bool
+	// Firewall is how Deps.Firewall was configured.
+	Firewall firewall.Config
 	// BindIP is where ports are published that name no address (--ip).
 	BindIP netip.Addr
 	// HostGateways stand for host-gateway in extra hosts (--host-gateway-ip); default: the default bridge's addresses.
@@ -68,6 +81,10 @@ type Deps struct {
 	Store  state.Store
 	Events event.Publisher
 	Log    *slog.Logger
+	// Firewall is the host's; the service closes it at its end. RedirectDNS leads port 53 of an address to where the
+	// resolver listens, in the calling thread's network namespace.
+	Firewall    firewall.Firewall
+	RedirectDNS func(addr netip.Addr, udp, tcp uint16) error
 	// Now is the clock; default time.Now.
 	Now func() time.Time
 }
@@ -78,7 +95,8 @@ type Service struct {
 	deps Deps
 
 	links    *bridge.Driver
-	firewall *nftables.Firewall
+	shares   *sublink.Driver
+	firewall firewall.Firewall
 	ports    *hostport.Ports
 	names    *resolver.Client
 	pool     *pool
@@ -97,8 +115,8 @@ var _ network.Sandboxes = (*Service)(nil)
 
 // New settles the configuration's defaults and connects to the kernel. It changes nothing there; Restore does.
 func New(cfg Config, deps Deps) (*Service, error) {
-	if cfg.ExecRoot == "" || deps.Store == nil || deps.Events == nil || deps.Log == nil {
-		return nil, fmt.Errorf("networks: exec root, store, events and logger are needed")
+	if cfg.ExecRoot == "" || deps.Store == nil || deps.Events == nil || deps.Log == nil || deps.Firewall == nil || deps.RedirectDNS == nil {
+		return nil, fmt.Errorf("networks: exec root, store, events, logger and firewall are needed")
 	}
 	if err := cfg.settle(); err != nil {
 		return nil, err
@@ -110,9 +128,14 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
+	shares, err := sublink.New()
+	if err != nil {
+		links.Close()
+		return nil, err
+	}
 	s := &Service{
 		cfg: cfg, deps: deps,
-		links: links, firewall: nftables.New(), ports: hostport.New(),
+		links: links, shares: shares, firewall: deps.Firewall, ports: hostport.New(),
 		names: resolver.NewClient(cfg.ExecRoot, cfg.ResolverCommand, deps.Log),
 		nets:  newRegistry(),
 		boxes: boxes{byID: map[string]*sandbox{}},
@@ -220,6 +243,7 @@ func (s *Service) Shutdown(ctx context.Context) error {
 	s.names.Stop(ctx)
 	s.firewall.Close()
 	s.links.Close()
+	s.shares.Close()
 	return nil
 }
 

@@ -11,7 +11,6 @@ import (
 	"longshore/internal/core/network"
 	"longshore/internal/driver/bridge"
 	"longshore/internal/driver/netns"
-	"longshore/internal/driver/nftables"
 	"longshore/internal/driver/resolver"
 )
 
@@ -120,7 +119,7 @@ func (p *pool) prepareDNS(s *slot) error {
 		return err
 	}
 	s.dns = ports
-	return s.space.Do(func() error { return nftables.RedirectDNS(network.InternalResolver(), ports.UDP, ports.TCP) })
+	return s.space.Do(func() error { return p.svc.deps.RedirectDNS(network.InternalResolver(), ports.UDP, ports.TCP) })
 }
 
 // dnsTimeout bounds what the pool waits for the resolver, which does nothing that takes long.

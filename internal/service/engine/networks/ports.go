@@ -1,6 +1,7 @@
 package networks
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -11,10 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"longshore/internal/core/fault"
+	"longshore/internal/core/firewall"
 	"longshore/internal/core/network"
 	"longshore/internal/driver/bridge"
 	"longshore/internal/driver/hostport"
-	"longshore/internal/driver/nftables"
 )
 
 func protoNumber(p mobynet.IPProtocol) uint8 {
@@ -27,22 +28,49 @@ func protoNumber(p mobynet.IPProtocol) uint8 {
 	return unix.IPPROTO_TCP
 }
 
-// targets are where published ports of each family lead: the endpoints that also are the way out. Either may be nil.
-type targets struct{ v4, v6 *endpoint }
-
-func (s *Service) targets(box *sandbox) targets {
-	return targets{v4: s.exit(box, false), v6: s.exit(box, true)}
+// targets are where published ports of each family lead: the endpoints that also are the way out, when they are on
+// bridges. Either may be nil.
+type targets struct {
+	v4, v6 *endpoint
+	mode   [2]network.Mode // of the endpoints' networks
+	// proxied says that addresses of IPv6 may lead to a container without it.
+	proxied bool
 }
 
-// addr is the container's address that a host address leads to; not valid without one of its family.
+func (s *Service) targets(box *sandbox) targets {
+	t := targets{proxied: s.cfg.UserlandProxy}
+	for i, to := range []**endpoint{&t.v4, &t.v6} {
+		e := s.exit(box, i == 1)
+		if e == nil {
+			continue
+		}
+		if n := s.nets.get(e.NetworkID); n != nil && n.rec.Driver == driverBridge {
+			*to, t.mode[i] = e, n.opts.Mode(i == 1)
+		}
+	}
+	return t
+}
+
+// addr is the container's address that a host address leads to; not valid without any.
 func (t targets) addr(host netip.Addr) netip.Addr {
 	switch {
 	case host.Is4() && t.v4 != nil:
 		return t.v4.IPv4.Addr()
 	case host.Is6() && t.v6 != nil:
 		return t.v6.IPv6.Addr()
+	case host.Is6() && t.v4 != nil && t.proxied && !t.routed(netip.IPv4Unspecified()):
+		return t.v4.IPv4.Addr()
 	}
 	return netip.Addr{}
+}
+
+// routed says whether ports at a host address are not translated but open at the container's own address.
+func (t targets) routed(host netip.Addr) bool {
+	i := 0
+	if host.Is6() {
+		i = 1
+	}
+	return t.mode[i] == network.ModeRouted
 }
 
 // main is the endpoint whose network decides what is not asked for, nil without any.
@@ -59,34 +87,101 @@ func (t targets) moved(published []network.Published) bool {
 }
 
 // publishPorts reserves host ports for what a request publishes and puts them in force. On error nothing is held.
-func (s *Service) publishPorts(box *sandbox, to targets) error {
+func (s *Service) publishPorts(ctx context.Context, box *sandbox, to targets) error {
 	wishes, err := network.Publications(box.rec.Request)
 	if err != nil || to.main() == nil || len(wishes) == 0 {
 		return err
 	}
 	n := s.nets.get(to.main().NetworkID)
 	for _, w := range wishes {
-		addrs := slices.DeleteFunc(s.bindAddrs(n, w.HostIP), func(a netip.Addr) bool { return !to.addr(a).IsValid() })
-		if len(addrs) == 0 {
-			continue // an address of a family that the container does not have
-		}
-		lease, err := s.ports.Reserve(hostport.Want{Proto: protoNumber(w.Port.Proto()), Addrs: addrs, First: w.First, Last: w.Last})
-		if err != nil {
-			s.releasePorts(box)
-			return publishError(err, box, to, w, addrs[0])
-		}
-		box.leases = append(box.leases, lease)
-		for _, a := range addrs {
-			p := network.Published{Port: w.Port, HostIP: a, HostPort: lease.Port, Target: to.addr(a)}
-			box.rec.Published = append(box.rec.Published, p)
+		if err := s.reservePort(box, n, to, w); err != nil {
+			s.releasePorts(ctx, box)
+			return err
 		}
 	}
-	if err := s.firewall.Publish(firewallPorts(box.rec.Published)); err != nil {
-		s.releasePorts(box)
+	if err := s.firewall.Publish(s.firewallPorts(box.rec.Published)); err != nil {
+		s.releasePorts(ctx, box)
 		return err
+	}
+	if proxied := s.proxyPorts(box.rec.Published); len(proxied) > 0 {
+		if err := s.names.Proxy(ctx, proxied); err != nil {
+			s.releasePorts(ctx, box)
+			return fault.Internal("driver failed programming external connectivity on endpoint %s (%s): %w", box.rec.Request.Name, to.main().ID, err)
+		}
 	}
 	forgetFlows(box.rec.Published)
 	return nil
+}
+
+// reservePort holds the host's side of one wish and enters it into the record.
+func (s *Service) reservePort(box *sandbox, n *netw, to targets, w network.Publication) error {
+	var group []network.Published
+	for _, a := range s.bindAddrs(n, w.HostIP) {
+		p := network.Published{Port: w.Port, HostIP: a, Target: to.addr(a)}
+		switch {
+		case !p.Target.IsValid(): // an address of a family that the container does not have
+		case to.routed(a) && a.Is6() == p.Target.Is6():
+			p.HostIP = netip.IPv4Unspecified()
+			if a.Is6() {
+				p.HostIP = netip.IPv6Unspecified()
+			}
+			box.rec.Published = append(box.rec.Published, p)
+		default:
+			group = append(group, p)
+		}
+	}
+	if len(group) == 0 {
+		return nil
+	}
+	want := s.want(group)
+	want.First, want.Last = w.First, w.Last
+	lease, err := s.ports.Reserve(want)
+	if err != nil {
+		return publishError(err, box, to, w, group[0].HostIP)
+	}
+	box.leases = append(box.leases, lease)
+	for _, p := range group {
+		p.HostPort = lease.Port
+		box.rec.Published = append(box.rec.Published, p)
+	}
+	return nil
+}
+
+// want is what the host must hold for ports that are published together. A proxied port's socket is the proxy's.
+func (s *Service) want(group []network.Published) hostport.Want {
+	w := hostport.Want{Proto: protoNumber(group[0].Port.Proto())}
+	for _, p := range group {
+		w.Addrs = append(w.Addrs, p.HostIP)
+		if s.proxied(p) {
+			w.Elsewhere = append(w.Elsewhere, p.HostIP)
+		}
+	}
+	return w
+}
+
+// proxied says whether the port proxy carries a published port: where the kernel cannot, because the families differ or
+// the address is the host's ::1, and where the firewall is not ours to use.
+func (s *Service) proxied(p network.Published) bool {
+	if !s.cfg.UserlandProxy || p.HostPort == 0 || p.Port.Proto() == mobynet.SCTP {
+		return false
+	}
+	switch {
+	case p.HostIP.Is6() != p.Target.Is6(), s.cfg.Firewall.Skips(p.HostIP.Is6()):
+		return true
+	}
+	return p.HostIP.Is6() && (p.HostIP.IsUnspecified() || p.HostIP.IsLoopback())
+}
+
+func (s *Service) proxyPorts(published []network.Published) []network.Proxied {
+	var out []network.Proxied
+	for _, p := range published {
+		if s.proxied(p) {
+			out = append(out, network.Proxied{
+				Proto: protoNumber(p.Port.Proto()), Host: netip.AddrPortFrom(p.HostIP, p.HostPort), Target: netip.AddrPortFrom(p.Target, p.Port.Num()),
+			})
+		}
+	}
+	return out
 }
 
 // publishError says what failed in docker's words.
@@ -110,8 +205,8 @@ func (s *Service) bindAddrs(n *netw, asked netip.Addr) []netip.Addr {
 		return []netip.Addr{asked}
 	}
 	def := s.cfg.BindIP
-	if a, err := netip.ParseAddr(n.rec.Options[optBindIP]); err == nil {
-		def = a
+	if n.opts.BindIP.IsValid() {
+		def = n.opts.BindIP
 	}
 	if def.IsUnspecified() {
 		return []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
@@ -120,10 +215,14 @@ func (s *Service) bindAddrs(n *netw, asked netip.Addr) []netip.Addr {
 }
 
 // releasePorts gives back what a sandbox holds of the host.
-func (s *Service) releasePorts(box *sandbox) {
+func (s *Service) releasePorts(ctx context.Context, box *sandbox) {
 	if len(box.rec.Published) > 0 {
-		if err := s.firewall.Unpublish(firewallPorts(box.rec.Published)); err != nil {
-			s.deps.Log.Error("published ports stay in the firewall until the next start", "container", box.rec.Request.ContainerID, "error", err)
+		err := s.firewall.Unpublish(s.firewallPorts(box.rec.Published))
+		if proxied := s.proxyPorts(box.rec.Published); len(proxied) > 0 {
+			err = errors.Join(err, s.names.Unproxy(ctx, proxied))
+		}
+		if err != nil {
+			s.deps.Log.Error("published ports stay in force until the next start", "container", box.rec.Request.ContainerID, "error", err)
 		}
 		forgetFlows(box.rec.Published)
 	}
@@ -142,12 +241,15 @@ func forgetFlows(published []network.Published) {
 	}
 }
 
-func firewallPorts(published []network.Published) []nftables.Port {
-	out := make([]nftables.Port, 0, len(published))
+// firewallPorts are the published ports that the kernel carries.
+func (s *Service) firewallPorts(published []network.Published) []firewall.Port {
+	out := make([]firewall.Port, 0, len(published))
 	for _, p := range published {
-		out = append(out, nftables.Port{
-			Proto: protoNumber(p.Port.Proto()), HostIP: p.HostIP, HostPort: p.HostPort,
-			Target: netip.AddrPortFrom(p.Target, p.Port.Num()),
+		if p.HostIP.Is6() != p.Target.Is6() {
+			continue // the proxy's alone
+		}
+		out = append(out, firewall.Port{
+			Proto: protoNumber(p.Port.Proto()), HostIP: p.HostIP, HostPort: p.HostPort, Target: netip.AddrPortFrom(p.Target, p.Port.Num()),
 		})
 	}
 	return out
@@ -157,20 +259,15 @@ func firewallPorts(published []network.Published) []nftables.Port {
 func groupPublished(published []network.Published) [][]network.Published {
 	var out [][]network.Published
 	for _, p := range published {
+		if p.HostPort == 0 {
+			continue // nothing of the host's
+		}
 		last := len(out) - 1
 		if last >= 0 && out[last][0].HostPort == p.HostPort && out[last][0].Port == p.Port && out[last][0].HostIP.Is4() != p.HostIP.Is4() && len(out[last]) == 1 {
 			out[last] = append(out[last], p)
 			continue
 		}
 		out = append(out, []network.Published{p})
-	}
-	return out
-}
-
-func hostAddrs(published []network.Published) []netip.Addr {
-	out := make([]netip.Addr, 0, len(published))
-	for _, p := range published {
-		out = append(out, p.HostIP)
 	}
 	return out
 }
@@ -182,7 +279,11 @@ func portMap(r network.Request, published []network.Published) mobynet.PortMap {
 		out[p] = nil
 	}
 	for _, p := range published {
-		out[p.Port] = append(out[p.Port], mobynet.PortBinding{HostIP: p.HostIP, HostPort: strconv.Itoa(int(p.HostPort))})
+		b := mobynet.PortBinding{HostIP: p.HostIP}
+		if p.HostPort != 0 {
+			b.HostPort = strconv.Itoa(int(p.HostPort))
+		}
+		out[p.Port] = append(out[p.Port], b)
 	}
 	return out
 }

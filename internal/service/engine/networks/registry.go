@@ -24,11 +24,17 @@ func newRegistry() *registry { return &registry{byID: map[string]*netw{}} }
 
 // netw is a live network.
 type netw struct {
-	rec   network.Record // immutable
-	index int            // of the bridge interface
+	rec    network.Record // immutable, as are opts and parent
+	opts   network.BridgeOptions
+	parent network.ParentOptions
+	index  int // of the bridge interface
+	// guard4 and guard6 say that the engine switched forwarding on for the network; set when it is raised.
+	guard4, guard6 bool
+
+	linking sync.Mutex // orders changes of the firewall's links
 
 	mu        sync.Mutex // guards all below
-	v4, v6    *network.Subnet
+	subnets   []*network.Subnet
 	endpoints map[string]*endpoint // by container ID
 	removed   bool
 }
@@ -37,12 +43,13 @@ type netw struct {
 type endpoint struct {
 	network.EndpointRecord
 	container string // its name
+	request   *network.Request
 }
 
 const (
-	driverBridge = "bridge"
-	driverHost   = "host"
-	driverNull   = "null"
+	driverBridge = network.DriverBridge
+	driverHost   = network.DriverHost
+	driverNull   = network.DriverNull
 )
 
 // predefined says whether a network of that name is made by the engine itself.
@@ -55,7 +62,15 @@ func predefined(name string) bool {
 }
 
 // userDefined networks have embedded DNS and let endpoints choose addresses.
-func (n *netw) userDefined() bool { return n.rec.Driver == driverBridge && !predefined(n.rec.Name) }
+func (n *netw) userDefined() bool { return n.private() && !predefined(n.rec.Name) }
+
+// private networks give containers interfaces of their own.
+func (n *netw) private() bool { return n.rec.Driver != driverHost && n.rec.Driver != driverNull }
+
+// onParent networks are shares of an interface of the host.
+func (n *netw) onParent() bool {
+	return n.rec.Driver == network.DriverMacvlan || n.rec.Driver == network.DriverIPvlan
+}
 
 func (r *registry) add(n *netw) {
 	r.mu.Lock()
@@ -133,8 +148,8 @@ func (r *registry) find(term, scope string) (*netw, error) {
 	return nil, fault.NotFound("network %s not found", term)
 }
 
-// subnets lists what the networks occupy, and the names of their bridges.
-func (r *registry) subnets() ([]netip.Prefix, map[string]bool) {
+// taken lists what the networks occupy, and the names of their bridges.
+func (r *registry) taken() ([]netip.Prefix, map[string]bool) {
 	var out []netip.Prefix
 	bridges := map[string]bool{}
 	for _, n := range r.all() {
@@ -150,55 +165,87 @@ func (r *registry) subnets() ([]netip.Prefix, map[string]bool) {
 	return out, bridges
 }
 
-// newNetw makes a live network of a record, with its gateways and auxiliary addresses taken.
-func newNetw(rec network.Record, rng netip.Prefix) *netw {
+// newNetw makes a live network of a record, with its gateways and auxiliary addresses taken. Options that do not parse
+// were refused when the network was made.
+func newNetw(rec network.Record) *netw {
 	n := &netw{rec: rec, endpoints: map[string]*endpoint{}}
-	if rec.Driver != driverBridge || rec.ConfigOnly {
+	if !n.private() || rec.ConfigOnly {
 		return n
 	}
+	if n.onParent() {
+		n.parent, _ = network.ParseParentOptions(rec.Driver, rec.Options)
+		n.opts.ICC = true
+	} else {
+		n.opts, _ = network.ParseBridgeOptions(rec.Options)
+	}
 	for _, c := range rec.IPAM.Config {
-		r := c.IPRange
-		if !r.IsValid() && c.Subnet.Addr().Is4() {
-			r = rng
+		sub := network.NewSubnet(c.Subnet, c.IPRange)
+		if c.Gateway.IsValid() {
+			_ = sub.Take(c.Gateway) // the gateway may be one of the reserved addresses
 		}
-		sub := network.NewSubnet(c.Subnet, r)
-		_ = sub.Take(c.Gateway) // the gateway may be one of the reserved addresses
 		for _, a := range c.AuxAddress {
 			_ = sub.Take(a)
 		}
-		if c.Subnet.Addr().Is6() {
-			n.v6 = sub
-		} else {
-			n.v4 = sub
-		}
+		n.subnets = append(n.subnets, sub)
 	}
 	return n
 }
 
-// config is the record's IPAM configuration of a family, if it has one.
-func (n *netw) config(ipv6 bool) (mobynet.IPAMConfig, bool) {
+// config is the IPAM configuration of the subnet that has an address.
+func (n *netw) config(a netip.Addr) (mobynet.IPAMConfig, bool) {
 	for _, c := range n.rec.IPAM.Config {
-		if c.Subnet.Addr().Is6() == ipv6 {
+		if c.Subnet.Contains(a) {
 			return c, true
 		}
 	}
 	return mobynet.IPAMConfig{}, false
 }
 
-// gateway is the way out of the network; not valid for internal networks.
-func (n *netw) gateway(ipv6 bool) netip.Addr {
-	c, _ := n.config(ipv6)
-	if n.rec.Internal {
+// gateway is the way out of the network for an address of it; not valid where there is none, or where everything is at
+// the interface itself.
+func (n *netw) gateway(a netip.Addr) netip.Addr {
+	c, ok := n.config(a)
+	switch {
+	case !ok || !n.leadsOut() || n.parent.Layer3():
 		return netip.Addr{}
+	case n.rec.Driver != driverBridge:
+		return c.Gateway
+	}
+	aux := network.AuxGateway4
+	if a.Is6() {
+		aux = network.AuxGateway6
+	}
+	if other := c.AuxAddress[aux]; other.IsValid() {
+		return other
 	}
 	return c.Gateway
 }
 
-// bridgeAddress is the bridge's own address with the subnet's length.
+// leadsOut says whether the network may be its containers' way to the rest of the world.
+func (n *netw) leadsOut() bool {
+	return n.private() && !n.rec.Internal && (!n.onParent() || n.parent.Parent != "")
+}
+
+// bridgeAddress is the bridge's own address of a family with the subnet's length; not valid where it has none.
 func (n *netw) bridgeAddress(ipv6 bool) netip.Prefix {
-	c, ok := n.config(ipv6)
-	if !ok || !c.Gateway.IsValid() {
-		return netip.Prefix{}
+	for _, c := range n.rec.IPAM.Config {
+		if c.Subnet.Addr().Is6() != ipv6 {
+			continue
+		}
+		if !c.Gateway.IsValid() || n.opts.Mode(ipv6) == network.ModeIsolated || (!ipv6 && n.opts.InhibitIPv4) {
+			break
+		}
+		return netip.PrefixFrom(c.Gateway, c.Subnet.Bits())
 	}
-	return netip.PrefixFrom(c.Gateway, c.Subnet.Bits())
+	return netip.Prefix{}
+}
+
+// subnet is the pool that an address belongs to; nil without.
+func (n *netw) subnet(a netip.Addr) *network.Subnet {
+	for _, sub := range n.subnets {
+		if sub.Prefix().Contains(a) {
+			return sub
+		}
+	}
+	return nil
 }

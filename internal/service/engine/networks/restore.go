@@ -8,15 +8,13 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"strconv"
 
 	mobynet "github.com/moby/moby/api/types/network"
 
+	"longshore/internal/core/firewall"
 	"longshore/internal/core/network"
 	"longshore/internal/core/state"
-	"longshore/internal/driver/bridge"
 	"longshore/internal/driver/netns"
-	"longshore/internal/driver/nftables"
 	"longshore/internal/driver/resolver"
 )
 
@@ -25,11 +23,6 @@ import (
 func (s *Service) Restore(ctx context.Context, running []string) error {
 	if err := os.MkdirAll(s.netnsDir(), 0o755); err != nil {
 		return fmt.Errorf("networks: %w", err)
-	}
-	if !s.cfg.NoForward {
-		if err := bridge.Forward(false); err != nil {
-			return err
-		}
 	}
 	records, err := s.loadNetworks(ctx)
 	if err != nil {
@@ -44,10 +37,13 @@ func (s *Service) Restore(ctx context.Context, running []string) error {
 	}
 	for _, rec := range records {
 		if !predefined(rec.Name) {
-			n := newNetw(rec, netip.Prefix{})
+			n := newNetw(rec)
 			s.nets.add(n)
 			s.wantNames(n)
 		}
+	}
+	for _, rec := range boxes {
+		s.adopt(rec)
 	}
 	// The firewall first, and whole, so that nothing that works stops working; then the bridges.
 	if err := s.resetFirewall(boxes); err != nil {
@@ -64,20 +60,19 @@ func (s *Service) Restore(ctx context.Context, running []string) error {
 	if n := s.nets.byName(mobynet.NetworkBridge); n != nil {
 		s.pool.use(n.index)
 	}
-	for _, rec := range boxes {
-		s.adopt(rec)
-	}
 	if err := s.sweep(); err != nil {
 		return err
 	}
 	var known []resolver.Sandbox
+	var proxied []network.Proxied
 	for _, box := range s.boxes.all() {
+		proxied = append(proxied, s.proxyPorts(box.rec.Published)...)
 		if r, ok := s.resolverSandbox(box); ok {
 			box.named = true
 			known = append(known, r)
 		}
 	}
-	if err := s.names.Restore(ctx, known); err != nil {
+	if err := s.names.Restore(ctx, known, proxied); err != nil {
 		return err
 	}
 	close(s.restored)
@@ -138,7 +133,7 @@ func (s *Service) defaults(ctx context.Context, records []network.Record) error 
 				return err
 			}
 		}
-		s.nets.add(newNetw(rec, netip.Prefix{}))
+		s.nets.add(newNetw(rec))
 	}
 	if s.cfg.Bridge == noBridge {
 		return nil
@@ -148,7 +143,7 @@ func (s *Service) defaults(ctx context.Context, records []network.Record) error 
 	if err != nil {
 		return err
 	}
-	s.nets.add(newNetw(rec, s.cfg.FixedCIDR))
+	s.nets.add(newNetw(rec))
 	return s.save(ctx, rec)
 }
 
@@ -159,87 +154,16 @@ func (s *Service) builtin(name, driver string) network.Record {
 	}}
 }
 
-// defaultBridge is the default network under today's configuration.
-func (s *Service) defaultBridge(was network.Record, had bool, records []network.Record) (network.Record, error) {
-	rec := s.builtin(mobynet.NetworkBridge, driverBridge)
-	if had {
-		rec.ID, rec.Created, rec.Bridge = was.ID, was.Created, was.Bridge
-	}
-	switch alias, there := s.links.Owner("docker0"); {
-	case s.cfg.Bridge != "":
-		rec.Bridge = s.cfg.Bridge
-	case there && alias != bridgeAlias:
-		rec.Bridge = "longshore0" // docker0 is somebody else's
-	case rec.Bridge == "" || (rec.Bridge != "docker0" && rec.Bridge != "longshore0"):
-		rec.Bridge = "docker0"
-	}
-	address, err := s.defaultAddress(was, rec.Bridge, records)
-	if err != nil {
-		return rec, err
-	}
-	c := mobynet.IPAMConfig{Subnet: address.Masked(), IPRange: s.cfg.FixedCIDR, Gateway: address.Addr()}
-	rec.IPAM.Config = []mobynet.IPAMConfig{c}
-	rec.Options = map[string]string{
-		optDefault:    "true",
-		optICC:        strconv.FormatBool(!s.cfg.NoICC),
-		optMasquerade: strconv.FormatBool(!s.cfg.NoMasquerade),
-		optBindIP:     s.cfg.BindIP.String(),
-		optName:       rec.Bridge,
-		optMTU:        strconv.Itoa(s.cfg.MTU),
-	}
-	return rec, nil
-}
-
-// defaultAddress is the default bridge's address: as configured, as the interface has it, as it was, or a free one.
-func (s *Service) defaultAddress(was network.Record, name string, records []network.Record) (netip.Prefix, error) {
-	if s.cfg.BIP.IsValid() {
-		return s.cfg.BIP, nil
-	}
-	if s.links.Exists(name) {
-		p, err := s.links.Address(name)
-		if err != nil || p.IsValid() {
-			return p, err
-		}
-		if s.cfg.Bridge != "" {
-			return p, fmt.Errorf("networks: bridge %s has no IPv4 address", name)
-		}
-	}
-	if len(was.IPAM.Config) > 0 && was.Bridge == name {
-		c := was.IPAM.Config[0]
-		return netip.PrefixFrom(c.Gateway, c.Subnet.Bits()), nil
-	}
-	var taken []netip.Prefix
-	ours := map[string]bool{name: true}
-	for _, rec := range records {
-		ours[rec.Bridge] = true
-		for _, c := range rec.IPAM.Config {
-			taken = append(taken, c.Subnet)
-		}
-	}
-	host, err := s.links.Subnets(ours)
-	if err != nil {
-		return netip.Prefix{}, err
-	}
-	if s.cfg.FixedCIDR.IsValid() {
-		return netip.PrefixFrom(s.cfg.FixedCIDR.Masked().Addr().Next(), s.cfg.FixedCIDR.Bits()), nil
-	}
-	p, err := network.Choose(s.cfg.AddressPools, append(taken, host...), false)
-	if err != nil {
-		return p, err
-	}
-	return netip.PrefixFrom(p.Addr().Next(), p.Bits()), nil
-}
-
 func (s *Service) resetFirewall(boxes []network.SandboxRecord) error {
-	var nets []nftables.Network
+	var nets []firewall.Network
 	for _, n := range s.nets.all() {
 		if n.rec.Bridge != "" {
 			nets = append(nets, n.firewall())
 		}
 	}
-	var ports []nftables.Port
+	var ports []firewall.Port
 	for _, b := range boxes {
-		ports = append(ports, firewallPorts(b.Published)...)
+		ports = append(ports, s.firewallPorts(b.Published)...)
 	}
 	return s.firewall.Reset(nets, ports)
 }
@@ -258,11 +182,11 @@ func (s *Service) adopt(rec network.SandboxRecord) {
 				_ = sub.Take(p.Addr()) // it is in use whatever the table says
 			}
 		}
-		n.endpoints[rec.Request.ContainerID] = &endpoint{EndpointRecord: e, container: rec.Request.Name}
+		n.endpoints[rec.Request.ContainerID] = &endpoint{EndpointRecord: e, container: rec.Request.Name, request: &box.rec.Request}
 		n.mu.Unlock()
 	}
 	for _, group := range groupPublished(rec.Published) {
-		box.leases = append(box.leases, s.ports.Adopt(protoNumber(group[0].Port.Proto()), hostAddrs(group), group[0].HostPort))
+		box.leases = append(box.leases, s.ports.Adopt(s.want(group), group[0].HostPort))
 	}
 	s.boxes.add(rec.Request.ContainerID, box)
 }

@@ -33,6 +33,9 @@ func (s *Service) Open(ctx context.Context, r network.Request) (network.Sandbox,
 		return network.Sandbox{}, err
 	}
 	box := &sandbox{rec: network.SandboxRecord{Request: r, Mode: places[0].net.rec.Driver}}
+	if places[0].net.private() {
+		box.rec.Mode = driverBridge
+	}
 	box.mu.Lock()
 	defer box.mu.Unlock()
 	if !s.boxes.add(r.ContainerID, box) {
@@ -52,7 +55,7 @@ func (s *Service) open(ctx context.Context, box *sandbox, places []place) error 
 		return s.saveSandbox(ctx, box)
 	}
 	first := places[0].net
-	sl, err := s.pool.take(kindFor(first))
+	sl, err := s.pool.take(kindFor(places[0]))
 	if err != nil {
 		return err
 	}
@@ -75,7 +78,7 @@ func (s *Service) open(ctx context.Context, box *sandbox, places []place) error 
 	if err := s.route(box, sl.space); err != nil {
 		return err
 	}
-	if err := s.publishPorts(box, s.targets(box)); err != nil {
+	if err := s.publishPorts(ctx, box, s.targets(box)); err != nil {
 		return err
 	}
 	if err := s.tellNames(ctx, box, sl.space); err != nil {
@@ -85,11 +88,12 @@ func (s *Service) open(ctx context.Context, box *sandbox, places []place) error 
 }
 
 // kindFor is the kind of prepared namespace that suits a sandbox' first network.
-func kindFor(n *netw) kind {
+func kindFor(p place) kind {
+	named := p.settings != nil && p.settings.DriverOpts[network.OptEndpointName] != ""
 	switch {
-	case n.rec.Driver != driverBridge:
+	case p.net.rec.Driver != driverBridge || named || p.net.opts.Prefix != "":
 		return bare
-	case n.rec.Name == mobynet.NetworkBridge:
+	case p.net.rec.Name == mobynet.NetworkBridge:
 		return plugged
 	}
 	return wired
@@ -130,7 +134,7 @@ func (s *Service) teardown(ctx context.Context, box *sandbox) {
 	if err := s.forgetNames(ctx, box); err != nil {
 		s.deps.Log.Warn("a container's DNS names stay until the next start", "container", id, "error", err)
 	}
-	s.releasePorts(box)
+	s.releasePorts(ctx, box)
 	for len(box.rec.Endpoints) > 0 {
 		s.leave(ctx, box, len(box.rec.Endpoints)-1)
 	}
@@ -176,6 +180,9 @@ func checkEndpoint(n *netw, e *mobynet.EndpointSettings) error {
 			return fault.Invalid("invalid endpoint settings:\nnetwork-scoped alias is supported only for containers in user defined networks")
 		}
 	}
+	if _, err := network.ParseEndpointOptions(e.DriverOpts); err != nil {
+		return fault.Invalid("invalid endpoint settings:\n%w", err)
+	}
 	return network.CheckEndpoint(e, n.rec.IPAM, n.rec.UserSubnet)
 }
 
@@ -206,7 +213,7 @@ func (s *Service) Connect(ctx context.Context, containerID, net string, e *mobyn
 		return network.Sandbox{}, err
 	}
 	if err := s.refresh(ctx, box, space); err != nil {
-		s.detach(undo, box, len(box.rec.Endpoints)-1)
+		s.detach(undo, box, space, len(box.rec.Endpoints)-1)
 		return network.Sandbox{}, errors.Join(err, s.refresh(undo, box, space))
 	}
 	return s.describe(box)
@@ -218,8 +225,8 @@ func (s *Service) refresh(ctx context.Context, box *sandbox, space *netns.Space)
 		return err
 	}
 	if to := s.targets(box); to.moved(box.rec.Published) {
-		s.releasePorts(box)
-		if err := s.publishPorts(box, to); err != nil {
+		s.releasePorts(ctx, box)
+		if err := s.publishPorts(ctx, box, to); err != nil {
 			return err
 		}
 	}
@@ -261,8 +268,8 @@ func (s *Service) Disconnect(ctx context.Context, containerID, net string, _ boo
 	case i < 0:
 		return network.Sandbox{}, fault.Internal("container %s is not connected to network %s", containerID, n.rec.Name)
 	}
-	s.detach(ctx, box, i)
 	if box.rec.Mode == driverNull {
+		s.detach(ctx, box, nil, i)
 		return s.describe(box)
 	}
 	space, err := netns.Open(box.rec.NetNS)
@@ -270,6 +277,7 @@ func (s *Service) Disconnect(ctx context.Context, containerID, net string, _ boo
 		return network.Sandbox{}, err
 	}
 	defer space.Close()
+	s.detach(ctx, box, space, i)
 	if err := s.refresh(ctx, box, space); err != nil {
 		return network.Sandbox{}, err
 	}
@@ -309,9 +317,7 @@ func (s *Service) Rename(ctx context.Context, containerID, name string) error {
 		if n.userDefined() {
 			e.Settings.DNSNames = dnsNames(box.rec.Request, e.Settings.Aliases)
 		}
-		n.mu.Lock()
-		n.endpoints[containerID] = &endpoint{EndpointRecord: *e, container: name}
-		n.mu.Unlock()
+		n.register(&box.rec.Request, *e)
 	}
 	if err := s.saveSandbox(ctx, box); err != nil {
 		return err

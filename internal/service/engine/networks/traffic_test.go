@@ -17,6 +17,7 @@ import (
 	mobynet "github.com/moby/moby/api/types/network"
 
 	"longshore/internal/core/network"
+	"longshore/internal/driver/nftables"
 	"longshore/internal/driver/netns"
 )
 
@@ -221,7 +222,7 @@ func testPublishedPorts(t *testing.T) {
 	serve(t, "", "host", 9)
 	unreachable(t, neighbour.NetNS, "tcp", "127.0.0.1:9")
 	sh(t, "", "nft flush ruleset")
-	if err := s.firewall.Repair(); err != nil {
+	if err := s.firewall.(*nftables.Firewall).Repair(); err != nil {
 		t.Fatal(err)
 	}
 	reach(t, other, "tcp", "10.9.0.1:8080", "web from 10.9.0.2")

@@ -3,19 +3,16 @@ package networks
 import (
 	"context"
 	"maps"
-	"regexp"
-	"slices"
-	"strings"
-	"time"
 
 	"github.com/moby/moby/api/types/events"
 	mobynet "github.com/moby/moby/api/types/network"
 
 	"longshore/internal/core/fault"
+	"longshore/internal/service/engine/networks/filter"
 )
 
 // Filters are docker's filters: several values per name.
-type Filters = map[string][]string
+type Filters = filter.Set
 
 // Inspect describes one network with the containers that are on it now.
 func (s *Service) Inspect(_ context.Context, term, scope string) (mobynet.Inspect, error) {
@@ -36,11 +33,8 @@ func (n *netw) inspect() mobynet.Inspect {
 		}
 	}
 	status := mobynet.SubnetStatuses{}
-	if n.v4 != nil {
-		status[n.v4.Prefix()] = subnetStatus(n.v4.Status())
-	}
-	if n.v6 != nil {
-		status[n.v6.Prefix()] = subnetStatus(n.v6.Status())
+	for _, sub := range n.subnets {
+		status[sub.Prefix()] = subnetStatus(sub.Status())
 	}
 	if len(status) > 0 {
 		out.Status = &mobynet.Status{IPAM: mobynet.IPAMStatus{Subnets: status}}
@@ -63,7 +57,7 @@ func (s *Service) Names() map[string]string {
 
 // List describes the networks that the filters let through, by name.
 func (s *Service) List(_ context.Context, f Filters) ([]mobynet.Inspect, error) {
-	if err := accept(f, "dangling", "driver", "id", "label", "name", "scope", "type"); err != nil {
+	if err := filter.Accept(f, "dangling", "driver", "id", "label", "name", "scope", "type"); err != nil {
 		return nil, err
 	}
 	for _, t := range f["type"] {
@@ -71,7 +65,7 @@ func (s *Service) List(_ context.Context, f Filters) ([]mobynet.Inspect, error) 
 			return nil, fault.Invalid("invalid filter: 'type'='%s'", t)
 		}
 	}
-	dangling, err := flag(f, "dangling")
+	dangling, err := filter.Flag(f, "dangling")
 	if err != nil {
 		return nil, err
 	}
@@ -89,64 +83,13 @@ func (s *Service) List(_ context.Context, f Filters) ([]mobynet.Inspect, error) 
 	return out, nil
 }
 
-func accept(f Filters, names ...string) error {
-	for name := range f {
-		if !slices.Contains(names, name) {
-			return fault.Invalid("invalid filter '%s'", name)
-		}
-	}
-	return nil
-}
-
-// flag reads a filter that is true, false or not there.
-func flag(f Filters, name string) (*bool, error) {
-	values := f[name]
-	if len(values) == 0 {
-		return nil, nil
-	}
-	if len(values) > 1 {
-		return nil, fault.Invalid("got more than one value for filter key %q", name)
-	}
-	var on bool
-	switch values[0] {
-	case "1", "true":
-		on = true
-	case "0", "false":
-	default:
-		return nil, fault.Invalid(`invalid value for filter '%s', must be "true" (or "1"), or "false" (or "0")`, name)
-	}
-	return &on, nil
-}
-
 func listed(v mobynet.Inspect, f Filters) bool {
 	builtin := "custom"
 	if predefined(v.Name) {
 		builtin = "builtin"
 	}
-	return exact(f["driver"], v.Driver) && exact(f["scope"], v.Scope) && exact(f["type"], builtin) &&
-		like(f["name"], v.Name) && like(f["id"], v.ID) && labelled(f["label"], v.Labels)
-}
-
-func exact(want []string, have string) bool { return len(want) == 0 || slices.Contains(want, have) }
-
-// like is docker's loose match: equal, or found by the value as a regular expression.
-func like(want []string, have string) bool {
-	return len(want) == 0 || slices.ContainsFunc(want, func(w string) bool {
-		re, err := regexp.Compile(w)
-		return w == have || (err == nil && re.MatchString(have))
-	})
-}
-
-// labelled wants every label, by key or by key and value.
-func labelled(want []string, have map[string]string) bool {
-	for _, w := range want {
-		key, value, hasValue := strings.Cut(w, "=")
-		got, ok := have[key]
-		if !ok || (hasValue && got != value) {
-			return false
-		}
-	}
-	return true
+	return filter.Exact(f["driver"], v.Driver) && filter.Exact(f["scope"], v.Scope) && filter.Exact(f["type"], builtin) &&
+		filter.Like(f["name"], v.Name) && filter.Like(f["id"], v.ID) && filter.Labelled(f["label"], v.Labels)
 }
 
 // Prune removes the networks that nobody uses, and answers their names.
@@ -155,10 +98,10 @@ func (s *Service) Prune(ctx context.Context, f Filters) (mobynet.PruneReport, er
 		return mobynet.PruneReport{}, fault.Conflict("a prune operation is already running")
 	}
 	defer s.pruning.Store(false)
-	if err := accept(f, "until", "label", "label!"); err != nil {
+	if err := filter.Accept(f, "until", "label", "label!"); err != nil {
 		return mobynet.PruneReport{}, err
 	}
-	until, err := pruneLimit(f["until"], s.deps.Now())
+	until, err := filter.Until(f["until"], s.deps.Now())
 	if err != nil {
 		return mobynet.PruneReport{}, err
 	}
@@ -179,10 +122,10 @@ func (s *Service) Prune(ctx context.Context, f Filters) (mobynet.PruneReport, er
 }
 
 func (s *Service) prunable(n *netw, f Filters) bool {
-	if !labelled(f["label"], n.rec.Labels) {
+	if !filter.Labelled(f["label"], n.rec.Labels) {
 		return false
 	}
-	if not := f["label!"]; len(not) > 0 && labelled(not, n.rec.Labels) {
+	if not := f["label!"]; len(not) > 0 && filter.Labelled(not, n.rec.Labels) {
 		return false
 	}
 	n.mu.Lock()
@@ -198,33 +141,4 @@ func (s *Service) publish(ctx context.Context, a events.Action, n *netw, more ma
 		Type: events.NetworkEventType, Action: a, Scope: "local",
 		Actor: events.Actor{ID: n.rec.ID, Attributes: attributes},
 	})
-}
-
-// pruneLimit reads docker's time filter: a duration before now, seconds since 1970, or a date.
-func pruneLimit(values []string, now time.Time) (time.Time, error) {
-	if len(values) == 0 {
-		return time.Time{}, nil
-	}
-	if len(values) > 1 {
-		return time.Time{}, fault.Invalid("more than one until filter specified")
-	}
-	v := values[0]
-	if d, err := time.ParseDuration(v); err == nil {
-		return now.Add(-d), nil
-	}
-	for _, layout := range []string{
-		time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02T15:04", "2006-01-02T15", "2006-01-02Z07:00", "2006-01-02",
-	} {
-		if t, err := time.ParseInLocation(layout, v, time.Local); err == nil {
-			return t, nil
-		}
-	}
-	seconds, nanos, _ := strings.Cut(v, ".")
-	if d, err := time.ParseDuration(seconds + "s"); err == nil && !strings.ContainsAny(seconds, "hmsnuµ") {
-		frac, err := time.ParseDuration("0." + (nanos + "000000000")[:9] + "s")
-		if err == nil {
-			return time.Unix(int64(d/time.Second), int64(frac)), nil
-		}
-	}
-	return time.Time{}, fault.Invalid("invalid value for filter 'until': %q", v)
 }
