@@ -111,6 +111,8 @@ const (
 	Identity Kind = "identity"
 	// Hub is the index's single-use token for a registry. Audience is the repository, Scope the access.
 	Hub Kind = "hub"
+	// Visit is a session of the registry API v1, which a Hub token opened. Audience and Scope are the token's.
+	Visit Kind = "visit"
 )
 
 // Token is what is known about a token.
