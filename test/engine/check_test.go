@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -86,3 +87,39 @@ func fileServer(dir string) *http.Server {
 
 // stampNow is the time as docker's filters read it.
 func stampNow() string { return time.Now().Format(time.RFC3339Nano) }
+
+// raw is an exchange with the newest API that must succeed; it answers the body.
+func raw(t *testing.T, d *harness.Daemon, method, path, body string, headers ...string) string {
+	t.Helper()
+	status, text := exchange(t, d, method, path, body, headers...)
+	if status >= 400 {
+		t.Fatalf("%s %s: %d %s", method, path, status, text)
+	}
+	return text
+}
+
+// exchange is a request to the newest API and its answer.
+func exchange(t *testing.T, d *harness.Daemon, method, path, body string, headers ...string) (status int, text string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, "http://d"+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for _, h := range headers {
+		name, value, _ := strings.Cut(h, ": ")
+		req.Header.Set(name, value)
+	}
+	resp, err := d.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}

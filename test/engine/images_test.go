@@ -126,6 +126,8 @@ func TestRegistryRoundTrip(t *testing.T) {
 	if id := d.OK("inspect", "-f", "{{.Id}}", "busybox"); id != digest {
 		t.Errorf("pushed %s, the image is %s", digest, id)
 	}
+	d.OK("tag", "busybox", host+"/else/where:v1")
+	tells(t, d, []string{": Mounted from some/where", "digest: " + digest}, "push", host+"/else/where:v1")
 	d.OK("rmi", name)
 	pulled := d.OK("pull", name)
 	if !strings.Contains(pulled, "Digest: "+digest) {

@@ -95,6 +95,9 @@ func (s *Service) pullShared(ctx context.Context, o transfer.Options, emit Emit)
 			return err
 		}
 		defer release()
+		if e := s.cat.Named(o.Ref.String()); e != nil {
+			o.Known = e.ID()
+		}
 		target, err := s.remote.Fetch(ctx, o, emit)
 		if err != nil {
 			return err

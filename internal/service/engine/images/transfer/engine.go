@@ -9,6 +9,7 @@ import (
 	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/registry"
+	digest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"longshore/internal/core/fault"
@@ -37,6 +38,8 @@ type Options struct {
 	Platform *ocispec.Platform
 	// Auth are the client's credentials; may be nil.
 	Auth *registry.AuthConfig
+	// Known is what the reference names here already; a fetch that finds nothing newer says nothing of layers.
+	Known digest.Digest
 }
 
 // Fetch brings an image's content here, unpacks it, and gives its target. Mirrors are asked first.
@@ -99,7 +102,7 @@ func (e *Engine) fetchFrom(ctx context.Context, repo *registryclient.Repository,
 	if err := emit(Message(shown, "Pulling from "+name)); err != nil {
 		return none, fetchError{err}
 	}
-	f := &fetch{Engine: e, repo: repo, ref: ref, platform: o.Platform, emit: emit}
+	f := &fetch{Engine: e, repo: repo, ref: ref, platform: o.Platform, emit: emit, quiet: target.Digest == o.Known}
 	if err := f.run(ctx, target, body); err != nil {
 		return none, fetchError{err}
 	}

@@ -31,6 +31,7 @@ type fetch struct {
 	ref      reference.Named
 	platform *ocispec.Platform
 	emit     Emit
+	quiet    bool // nothing is said of layers that are here
 }
 
 // maxNesting bounds indexes within indexes.
@@ -170,7 +171,7 @@ func (f *fetch) layers(ctx context.Context, layers []ocispec.Descriptor, unpack 
 	stored := f.stored(ctx, layers)
 	whole := unpack != nil && !contains(stored, false) && f.Store.Unpacked(ctx, unpack.ChainID())
 	for i, l := range layers {
-		if whole || i > 0 && repeated(layers, i) {
+		if whole && f.quiet || i > 0 && repeated(layers, i) {
 			continue
 		}
 		status := "Pulling fs layer"
