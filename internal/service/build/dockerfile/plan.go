@@ -61,6 +61,8 @@ type Stage struct {
 	Parent int
 	// Scratch: the stage begins with nothing.
 	Scratch bool
+	// Base is the image that FROM names, arguments filled in; empty for scratch and stages.
+	Base string
 	// Steps are the stage's, FROM first.
 	Steps []Step
 	// Count is how many of Steps have a Number.
@@ -93,8 +95,6 @@ type Plan struct {
 	Single bool
 	// End is the first line after the target stage, 0 where the file ends with it.
 	End int
-	// Syntax is the line of a "# syntax=" directive, 0 without one.
-	Syntax int
 }
 
 // Total is the number of steps.

@@ -50,9 +50,6 @@ func Read(text []byte, o Options) (*Plan, error) {
 	if target+1 < len(stages) {
 		p.End = line(stages[target+1].Location)
 	}
-	if _, _, where, ok := parser.DetectSyntax(text); ok {
-		p.Syntax = line(where)
-	}
 	if err := r.fill(p); err != nil {
 		return nil, err
 	}
@@ -225,8 +222,7 @@ func (r *reader) stage(i int, base string, index map[int]int) (Stage, error) {
 			}
 		}
 	} else if !out.Scratch {
-		out.Count = 1
-		first.Number = 1
+		out.Base, out.Count, first.Number = base, 1, 1
 	}
 	out.Steps = append(out.Steps, first)
 	for _, c := range s.Commands {

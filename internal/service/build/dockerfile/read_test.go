@@ -110,7 +110,7 @@ func TestPlanMarks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.Syntax != 1 || p.End != 5 || p.Single || p.Total() != 3 || !reflect.DeepEqual(p.Unused, []string{"C", "Z"}) {
+	if p.End != 5 || p.Single || p.Total() != 3 || !reflect.DeepEqual(p.Unused, []string{"C", "Z"}) {
 		t.Errorf("%+v", p)
 	}
 }
@@ -166,4 +166,17 @@ func FuzzRead(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestCut(t *testing.T) {
+	text := "# syntax=docker/dockerfile:1\nFROM a AS x\nRUN y\nFROM b\n"
+	for target, want := range map[string]string{"x": text[:len(text)-7], "": text} {
+		p, err := read(text, Options{Target: target})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := string(p.Cut([]byte(text))); got != want {
+			t.Errorf("%q: %q", target, got)
+		}
+	}
 }
