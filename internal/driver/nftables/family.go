@@ -18,7 +18,11 @@ type family struct {
 	cfg   firewall.Config
 	// guarded tables let nothing be forwarded that is of no bridge of ours.
 	guarded bool
+	sets
+}
 
+// sets are the table's sets and maps.
+type sets struct {
 	bridges, internal, open, routed *nft.Set // interface names of our bridges: all, those cut off, and by gateway mode
 
 	same    *nft.Set // (bridge . the same bridge): bridged packets that br_netfilter shows to us
@@ -33,8 +37,8 @@ type family struct {
 	links         *nft.Set // proto . from . to . port: containers of separated bridges that may meet
 }
 
-// sets lists them all.
-func (f family) sets() []*nft.Set {
+// all lists them.
+func (f sets) all() []*nft.Set {
 	return []*nft.Set{
 		f.bridges, f.internal, f.open, f.routed, f.same, f.trusted, f.subnets, f.masq, f.source,
 		f.published, f.publishedAddr, f.targets, f.links,
@@ -60,8 +64,7 @@ func newFamily(cfg firewall.Config, v6 bool) family {
 		t.Family, addr = nft.TableFamilyIPv6, nft.TypeIP6Addr
 	}
 	set := func(name string, key nft.SetDatatype) *nft.Set { return &nft.Set{Table: t, Name: name, KeyType: key} }
-	f := family{
-		table: t, v6: v6, cfg: cfg,
+	f := family{table: t, v6: v6, cfg: cfg, sets: sets{
 		bridges:       set("bridges", nft.TypeIFName),
 		internal:      set("internal", nft.TypeIFName),
 		open:          set("open", nft.TypeIFName),
@@ -75,7 +78,7 @@ func newFamily(cfg firewall.Config, v6 bool) family {
 		publishedAddr: set("published_addr", concat(nft.TypeInetProto, addr, nft.TypeInetService)),
 		targets:       set("targets", concat(nft.TypeInetProto, addr, nft.TypeInetService)),
 		links:         set("links", concat(nft.TypeInetProto, addr, addr, nft.TypeInetService)),
-	}
+	}}
 	f.subnets.Interval, f.masq.Interval, f.source.Interval = true, true, true
 	f.source.IsMap, f.source.DataType = true, addr
 	for _, m := range []*nft.Set{f.published, f.publishedAddr} {
@@ -96,7 +99,7 @@ func concat(types ...nft.SetDatatype) nft.SetDatatype {
 // create adds everything inside of an empty table to the transaction.
 func (f family) create(c *nft.Conn, networks []firewall.Network, ports []firewall.Port) error {
 	f.guarded = guarded(networks, f.v6)
-	for _, s := range f.sets() {
+	for _, s := range f.all() {
 		if err := c.AddSet(s, nil); err != nil {
 			return err
 		}

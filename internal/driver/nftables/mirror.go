@@ -121,7 +121,7 @@ func isInput(c *nft.Chain) bool {
 // base copies one base chain, when there is anything in it that drops.
 func (cp *copier) base(name string, ch *nft.Chain) error {
 	before := len(cp.out.chains)
-	sub, drops, err := cp.chain(ch, false, 0, name)
+	sub, drops, err := cp.chain(ch, way{prefix: name})
 	if err != nil {
 		return err
 	}
@@ -140,10 +140,16 @@ func (cp *copier) of(ch *nft.Chain, c copied) copied {
 	return c
 }
 
+// way is how a chain was come to. named says that the way named a port or an address.
+type way struct {
+	named  bool
+	depth  int
+	prefix string // of the copies' names
+}
+
 // chain copies a chain and those it jumps to, each jump's target anew, since what of it counts depends on the way to it.
-// named says that the way there named a port or an address.
-func (cp *copier) chain(ch *nft.Chain, named bool, depth int, prefix string) (name string, drops bool, err error) {
-	name = fmt.Sprintf("%s_%d", prefix, cp.subs)
+func (cp *copier) chain(ch *nft.Chain, w way) (name string, drops bool, err error) {
+	name = fmt.Sprintf("%s_%d", w.prefix, cp.subs)
 	cp.subs++
 	rules, err := cp.c.GetRules(ch.Table, ch)
 	if err != nil {
@@ -151,10 +157,10 @@ func (cp *copier) chain(ch *nft.Chain, named bool, depth int, prefix string) (na
 	}
 	out := cp.of(ch, copied{name: name})
 	for _, r := range rules {
-		if cp.rules++; cp.rules > maxRules || depth > maxDepth {
+		if cp.rules++; cp.rules > maxRules || w.depth > maxDepth {
 			break
 		}
-		step := cp.rule(ch, r, named, depth, prefix)
+		step := cp.rule(ch, r, w)
 		if step.err != nil {
 			return "", false, step.err
 		}
@@ -181,7 +187,7 @@ type step struct {
 }
 
 // rule copies one rule.
-func (cp *copier) rule(ch *nft.Chain, r *nft.Rule, named bool, depth int, prefix string) step {
+func (cp *copier) rule(ch *nft.Chain, r *nft.Rule, w way) step {
 	var s step
 	understood := cp.whole[ruleID{ch.Table.Family, ch.Table.Name, r.Handle}] == len(r.Exprs)
 	var end *expr.Verdict
@@ -194,7 +200,7 @@ func (cp *copier) rule(ch *nft.Chain, r *nft.Rule, named bool, depth int, prefix
 		if keep {
 			s.exprs = append(s.exprs, e)
 		}
-		named = named || names(e)
+		w.named = w.named || names(e)
 	}
 	lookups := slices.ContainsFunc(s.exprs, func(e expr.Any) bool { l, ok := e.(*expr.Lookup); return ok && l.IsDestRegSet })
 	switch {
@@ -204,17 +210,17 @@ func (cp *copier) rule(ch *nft.Chain, r *nft.Rule, named bool, depth int, prefix
 		return step{} // it only counts, logs or marks
 	case !understood:
 		return step{lost: end.Kind == expr.VerdictAccept || end.Kind == expr.VerdictReturn || end.Kind == expr.VerdictJump || end.Kind == expr.VerdictGoto}
-	case end.Kind == expr.VerdictDrop && !named:
+	case end.Kind == expr.VerdictDrop && !w.named:
 		return step{}
 	}
 	if s.err = cp.copySets(ch.Table, &s); s.err != nil {
 		return s
 	}
-	return cp.finish(ch, s, end, named, depth, prefix)
+	return cp.finish(ch, s, end, w)
 }
 
 // finish gives a copied rule its verdict, following jumps.
-func (cp *copier) finish(ch *nft.Chain, s step, end *expr.Verdict, named bool, depth int, prefix string) step {
+func (cp *copier) finish(ch *nft.Chain, s step, end *expr.Verdict, w way) step {
 	switch end.Kind {
 	case expr.VerdictDrop:
 		s.drops = true
@@ -224,7 +230,7 @@ func (cp *copier) finish(ch *nft.Chain, s step, end *expr.Verdict, named bool, d
 			return step{lost: true}
 		}
 		var sub string
-		if sub, s.drops, s.err = cp.chain(to, named, depth+1, prefix); s.err != nil {
+		if sub, s.drops, s.err = cp.chain(to, way{w.named, w.depth + 1, w.prefix}); s.err != nil {
 			return s
 		}
 		end = &expr.Verdict{Kind: end.Kind, Chain: sub}

@@ -18,6 +18,7 @@ import (
 	"longshore/internal/core/fault"
 	"longshore/internal/core/network"
 	"longshore/internal/core/state"
+	"longshore/internal/service/engine/networks/spaces"
 )
 
 // Buckets of the state store.
@@ -76,7 +77,7 @@ func (s *Service) save(ctx context.Context, rec network.Record) error {
 // plan settles everything about a new network; the caller holds changes.
 func (s *Service) plan(r mobynet.CreateRequest) (network.Record, error) {
 	rec := network.Record{Network: mobynet.Network{
-		Name: r.Name, ID: randomID(), Created: s.deps.Now(), Scope: "local", Driver: r.Driver, EnableIPv4: true,
+		Name: r.Name, ID: spaces.RandomID(), Created: s.deps.Now(), Scope: "local", Driver: r.Driver, EnableIPv4: true,
 		Internal: r.Internal, Attachable: r.Attachable, ConfigOnly: r.ConfigOnly,
 		Options: orEmpty(r.Options), Labels: orEmpty(r.Labels),
 	}}

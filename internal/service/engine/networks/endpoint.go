@@ -19,6 +19,7 @@ import (
 	"longshore/internal/driver/bridge"
 	"longshore/internal/driver/netns"
 	"longshore/internal/driver/sublink"
+	"longshore/internal/service/engine/networks/spaces"
 )
 
 // place is an endpoint to be made.
@@ -164,12 +165,12 @@ func settingsOf(e *mobynet.EndpointSettings) *mobynet.EndpointSettings {
 
 // attach makes an endpoint on a network, with the interface that the namespace was prepared with, if any. On error
 // nothing of it stays, except that interface, which the namespace takes along.
-func (s *Service) attach(ctx context.Context, box *sandbox, space *netns.Space, p place, ready slot) error {
+func (s *Service) attach(ctx context.Context, box *sandbox, space *netns.Space, p place, ready spaces.Slot) error {
 	r := &box.rec.Request
 	if !p.net.private() || p.net.rec.ConfigOnly {
 		return fault.Forbidden("cannot create endpoint on configuration-only network")
 	}
-	e := network.EndpointRecord{ID: randomID(), NetworkID: p.net.rec.ID, HostInterface: ready.host, Settings: settingsOf(p.settings)}
+	e := network.EndpointRecord{ID: spaces.RandomID(), NetworkID: p.net.rec.ID, HostInterface: ready.Host, Settings: settingsOf(p.settings)}
 	opts, err := network.ParseEndpointOptions(e.Settings.DriverOpts)
 	if err != nil {
 		return err
@@ -186,13 +187,13 @@ func (s *Service) attach(ctx context.Context, box *sandbox, space *netns.Space, 
 	if err := p.net.reserve(r, &e); err != nil {
 		return err
 	}
-	err = s.plug(space, p.net, &e, ready.kind)
+	err = s.plug(space, p.net, &e, ready.Kind)
 	if err == nil {
 		err = tune(space, e.Interface, opts.Sysctls)
 	}
 	if err != nil {
 		p.net.release(r.ContainerID, &e)
-		if ready.host == "" {
+		if ready.Host == "" {
 			err = errors.Join(err, s.unplug(space, &e))
 		}
 		return err
@@ -236,15 +237,15 @@ func tune(space *netns.Space, name string, sysctls []network.Sysctl) error {
 }
 
 // plug makes the endpoint's interface a port of the network's bridge, or a share of its parent, and gives it its addresses.
-func (s *Service) plug(space *netns.Space, n *netw, e *network.EndpointRecord, ready kind) error {
-	in := inside(space)
+func (s *Service) plug(space *netns.Space, n *netw, e *network.EndpointRecord, ready spaces.Kind) error {
+	in := spaces.Inside(space)
 	if err := s.wire(in, n, e, ready); err != nil {
 		return fmt.Errorf("network %s: %w", n.rec.Name, err)
 	}
 	return s.links.Configure(in, bridge.Address{Name: e.Interface, IPv4: e.IPv4, IPv6: e.IPv6, MAC: net.HardwareAddr(e.MAC)})
 }
 
-func (s *Service) wire(in bridge.Inside, n *netw, e *network.EndpointRecord, ready kind) error {
+func (s *Service) wire(in bridge.Inside, n *netw, e *network.EndpointRecord, ready spaces.Kind) error {
 	if n.onParent() {
 		return s.shares.Add(in.FD, in.Link, sublink.Link{
 			Name: e.Interface, Driver: n.rec.Driver, Mode: n.parent.Mode, Flag: n.parent.Flag, Parent: n.rec.Parent,
@@ -252,11 +253,11 @@ func (s *Service) wire(in bridge.Inside, n *netw, e *network.EndpointRecord, rea
 	}
 	plug := bridge.Plug{Host: e.HostInterface, Name: e.Interface, Bridge: n.index, MTU: n.opts.MTU, Isolated: !n.opts.ICC}
 	switch ready {
-	case bare:
-		e.HostInterface = vethName()
+	case spaces.Bare:
+		e.HostInterface = spaces.VethName()
 		plug.Host = e.HostInterface
 		return s.links.Plug(in, plug)
-	case wired:
+	case spaces.Wired:
 		return s.links.Enslave(in, plug)
 	}
 	return nil
@@ -267,7 +268,7 @@ func (s *Service) unplug(space *netns.Space, e *network.EndpointRecord) error {
 	if e.HostInterface != "" {
 		return s.links.Unplug(e.HostInterface)
 	}
-	return s.links.Drop(inside(space), e.Interface)
+	return s.links.Drop(spaces.Inside(space), e.Interface)
 }
 
 func macOf(r network.Request, e *mobynet.EndpointSettings, first bool) (mobynet.HardwareAddr, error) {
@@ -378,7 +379,7 @@ func (s *Service) route(box *sandbox, space *netns.Space) error {
 		if ipv6 && r.Interface == "" && !slices.ContainsFunc(box.rec.Endpoints, func(e network.EndpointRecord) bool { return e.IPv6.IsValid() }) {
 			continue // IPv6 never was
 		}
-		if err := s.links.DefaultRoute(inside(space), r); err != nil {
+		if err := s.links.DefaultRoute(spaces.Inside(space), r); err != nil {
 			return err
 		}
 	}

@@ -4,16 +4,15 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 
 	mobynet "github.com/moby/moby/api/types/network"
 
-	"longshore/internal/core/fault"
 	"longshore/internal/core/network"
 	"longshore/internal/driver/netns"
 	"longshore/internal/driver/resolver"
+	"longshore/internal/service/engine/networks/hostfiles"
 )
 
 // dnsNames are the names of a container on a user-defined network; the first is its name in PTR answers.
@@ -45,7 +44,7 @@ func (s *Service) resolverSandbox(box *sandbox) (resolver.Sandbox, bool) {
 	out := resolver.Sandbox{
 		ID: box.rec.Request.ContainerID, NetNS: box.rec.NetNS, UDP: box.rec.DNSUDP, TCP: box.rec.DNSTCP, Links: map[string]string{},
 	}
-	base, own := s.hostResolv(box.rec.Request)
+	base, own := s.host().ResolvFor(box.rec.Request)
 	for _, a := range base.Nameservers {
 		if !own || a != network.InternalResolver() { // which would be asking itself
 			out.Servers = append(out.Servers, resolver.Server{Addr: a, Inside: own})
@@ -104,43 +103,9 @@ func (s *Service) forgetNames(ctx context.Context, box *sandbox) error {
 	return nil
 }
 
-// stubResolv is where systemd-resolved keeps the real servers when /etc/resolv.conf names only itself.
-const stubResolv = "/run/systemd/resolve/resolv.conf"
-
-// hostResolv is the host's resolv.conf with the container's and the daemon's own settings over it; own says whether
-// they name servers.
-func (s *Service) hostResolv(r network.Request) (conf network.Resolv, own bool) {
-	text, err := os.ReadFile(s.cfg.ResolvConf)
-	if err == nil {
-		conf = network.ParseResolv(text)
-	}
-	if len(conf.Nameservers) == 1 && conf.Nameservers[0] == netip.AddrFrom4([4]byte{127, 0, 0, 53}) {
-		if text, err := os.ReadFile(stubResolv); err == nil {
-			conf = network.ParseResolv(text)
-		}
-	}
-	servers := s.cfg.DNS
-	if len(r.DNS) > 0 {
-		servers = nil
-		for _, d := range r.DNS {
-			if a, err := netip.ParseAddr(d); err == nil {
-				servers = append(servers, a)
-			}
-		}
-	}
-	search, options := s.cfg.DNSSearch, s.cfg.DNSOptions
-	if len(r.DNSSearch) > 0 {
-		search = r.DNSSearch
-	}
-	if len(r.DNSOptions) > 0 {
-		options = r.DNSOptions
-	}
-	return conf.Override(servers, search, options), len(servers) > 0
-}
-
 // resolv is a sandbox' resolv.conf.
 func (s *Service) resolv(box *sandbox) network.Resolv {
-	conf, own := s.hostResolv(box.rec.Request)
+	conf, own := s.host().ResolvFor(box.rec.Request)
 	if s.embedded(box) {
 		return conf.Embedded()
 	}
@@ -151,7 +116,7 @@ func (s *Service) resolv(box *sandbox) network.Resolv {
 // hostsFile is a sandbox' /etc/hosts.
 func (s *Service) hostsFile(box *sandbox) ([]byte, error) {
 	r := box.rec.Request
-	lines, err := s.extraHosts(r.ExtraHosts)
+	lines, err := s.host().Extra(r.ExtraHosts, s.hostGateways)
 	if err != nil {
 		return nil, err
 	}
@@ -170,34 +135,9 @@ func (s *Service) hostsFile(box *sandbox) ([]byte, error) {
 	return network.HostsFile(lines), nil
 }
 
-// extraHosts reads "name:address" and "name=address"; host-gateway stands for the host as containers reach it.
-func (s *Service) extraHosts(extra []string) ([]network.Host, error) {
-	var out []network.Host
-	for _, e := range extra {
-		name, value, ok := strings.Cut(e, ":")
-		if i := strings.IndexByte(e, '='); i >= 0 && (!ok || i < len(name)) {
-			name, value, ok = e[:i], e[i+1:], true
-		}
-		if !ok || name == "" {
-			return nil, fault.Invalid("bad format for add-host: %q", e)
-		}
-		if value == "host-gateway" {
-			addrs := s.hostGateways()
-			if len(addrs) == 0 {
-				return nil, fault.Internal("unable to derive the IP value for host-gateway")
-			}
-			for _, a := range addrs {
-				out = append(out, network.Host{Addr: a, Names: name})
-			}
-			continue
-		}
-		a, err := netip.ParseAddr(strings.Trim(value, "[]"))
-		if err != nil {
-			return nil, fault.Invalid("invalid IP address in add-host: %q", value)
-		}
-		out = append(out, network.Host{Addr: a, Names: name})
-	}
-	return out, nil
+// host is what the host says for containers' files.
+func (s *Service) host() hostfiles.Host {
+	return hostfiles.Host{ResolvConf: s.cfg.ResolvConf, DNS: s.cfg.DNS, DNSSearch: s.cfg.DNSSearch, DNSOptions: s.cfg.DNSOptions}
 }
 
 func (s *Service) hostGateways() []netip.Addr {
@@ -235,31 +175,9 @@ func (s *Service) linkHosts(r network.Request) []network.Host {
 		}
 		for id, e := range n.endpoints {
 			if (e.container == target || strings.HasPrefix(id, target)) && e.IPv4.IsValid() {
-				out = append(out, network.Host{Addr: e.IPv4.Addr(), Names: unique(alias, id[:min(12, len(id))], e.container)})
+				out = append(out, network.Host{Addr: e.IPv4.Addr(), Names: hostfiles.Names(alias, id[:min(12, len(id))], e.container)})
 			}
 		}
-	}
-	return out
-}
-
-func unique(names ...string) string {
-	var out []string
-	for _, n := range names {
-		if !slices.Contains(out, n) {
-			out = append(out, n)
-		}
-	}
-	return strings.Join(out, " ")
-}
-
-// appendHosts adds lines to a hosts file.
-func appendHosts(file []byte, lines []network.Host) []byte {
-	out := slices.Clone(file)
-	if len(out) > 0 && out[len(out)-1] != '\n' {
-		out = append(out, '\n')
-	}
-	for _, l := range lines {
-		out = append(out, []byte(l.Addr.String()+"\t"+l.Names+"\n")...)
 	}
 	return out
 }

@@ -30,6 +30,7 @@ import (
 	"longshore/internal/driver/netns"
 	"longshore/internal/driver/resolver"
 	"longshore/internal/driver/sublink"
+	"longshore/internal/service/engine/networks/spaces"
 )
 
 // Config is dockerd's networking configuration. The zero value, with ExecRoot, is docker's default.
@@ -99,7 +100,7 @@ type Service struct {
 	firewall firewall.Firewall
 	ports    *hostport.Ports
 	names    *resolver.Client
-	pool     *pool
+	pool     *spaces.Pool
 
 	nets  *registry
 	boxes boxes
@@ -141,7 +142,9 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		boxes: boxes{byID: map[string]*sandbox{}},
 		reap:  make(chan string, 1024), restored: make(chan struct{}), named: make(chan struct{}, 1),
 	}
-	s.pool = newPool(s, max(cfg.Warm, 0))
+	s.pool = spaces.New(spaces.Config{
+		Dir: s.netnsDir(), Links: links, Names: s.names, RedirectDNS: deps.RedirectDNS, Log: deps.Log, MTU: cfg.MTU, Isolated: cfg.NoICC, Size: cfg.Warm,
+	})
 	return s, nil
 }
 
@@ -195,7 +198,7 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	s.running.Store(true)
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return s.pool.run(ctx) })
+	g.Go(func() error { return s.pool.Run(ctx) })
 	g.Go(func() error { return s.names.Run(ctx) })
 	g.Go(func() error { return s.startNames(ctx) })
 	g.Go(func() error { return s.firewall.Run(ctx) })
@@ -238,7 +241,7 @@ const shutdownLimit = 10 * time.Second
 // Shutdown ends what only a living daemon needs: prepared namespaces, and the resolver process when nobody uses it. It
 // is for those who never Run.
 func (s *Service) Shutdown(ctx context.Context) error {
-	s.pool.drain()
+	s.pool.Drain()
 	s.drainReaper()
 	s.names.Stop(ctx)
 	s.firewall.Close()

@@ -15,6 +15,7 @@ import (
 	mobynet "github.com/moby/moby/api/types/network"
 
 	"longshore/internal/core/network"
+	"longshore/internal/service/engine/networks/spaces"
 )
 
 // leaks lists what is left in the kernel, in the directories and in the store.
@@ -70,11 +71,11 @@ func TestRestartAdopts(t *testing.T) {
 		r.Mode = "app"
 		r.Bindings = mobynet.PortMap{tcp: bind("", "8081")}
 	})
-	prepared, err := s.pool.make(plugged) // is left behind, too
+	prepared, err := s.pool.Take(spaces.Plugged) // is left behind, too
 	if err != nil {
 		t.Fatal(err)
 	}
-	prepared.space.Close()
+	prepared.Space.Close()
 	stop := serve(t, web.NetNS, "web", 80)
 	// The daemon is killed: its reserving sockets close, everything else stays.
 	for _, b := range s.boxes.all() {
@@ -229,16 +230,7 @@ func BenchmarkOpenClose(b *testing.B) {
 }
 
 func waitWarm(s *Service) {
-	for {
-		s.pool.mu.Lock()
-		missing := len(s.reap)
-		for k := range kinds {
-			missing += s.pool.wants(k)
-		}
-		s.pool.mu.Unlock()
-		if missing == 0 {
-			return
-		}
+	for s.pool.Missing()+len(s.reap) > 0 {
 		time.Sleep(time.Millisecond)
 	}
 }

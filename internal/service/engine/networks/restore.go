@@ -16,6 +16,7 @@ import (
 	"longshore/internal/core/state"
 	"longshore/internal/driver/netns"
 	"longshore/internal/driver/resolver"
+	"longshore/internal/service/engine/networks/spaces"
 )
 
 // Restore brings records and kernel together at start: it makes the networks that are missing, adopts the sandboxes of
@@ -58,7 +59,7 @@ func (s *Service) Restore(ctx context.Context, running []string) error {
 		}
 	}
 	if n := s.nets.byName(mobynet.NetworkBridge); n != nil {
-		s.pool.use(n.index)
+		s.pool.Use(n.index)
 	}
 	if err := s.sweep(); err != nil {
 		return err
@@ -149,7 +150,7 @@ func (s *Service) defaults(ctx context.Context, records []network.Record) error 
 
 func (s *Service) builtin(name, driver string) network.Record {
 	return network.Record{Network: mobynet.Network{
-		Name: name, ID: randomID(), Created: s.deps.Now(), Scope: "local", Driver: driver, EnableIPv4: true,
+		Name: name, ID: spaces.RandomID(), Created: s.deps.Now(), Scope: "local", Driver: driver, EnableIPv4: true,
 		IPAM: mobynet.IPAM{Driver: "default", Config: []mobynet.IPAMConfig{}}, Options: map[string]string{}, Labels: map[string]string{},
 	}}
 }

@@ -15,6 +15,8 @@ import (
 	"longshore/internal/core/state"
 	"longshore/internal/driver/hostport"
 	"longshore/internal/driver/netns"
+	"longshore/internal/service/engine/networks/hostfiles"
+	"longshore/internal/service/engine/networks/spaces"
 )
 
 // sandbox is a live container's networking.
@@ -50,53 +52,53 @@ func (s *Service) Open(ctx context.Context, r network.Request) (network.Sandbox,
 
 func (s *Service) open(ctx context.Context, box *sandbox, places []place) error {
 	if box.rec.Mode == driverHost {
-		box.rec.ID = randomID()
-		s.join(ctx, box, places[0].net, network.EndpointRecord{ID: randomID(), Settings: places[0].settings})
+		box.rec.ID = spaces.RandomID()
+		s.join(ctx, box, places[0].net, network.EndpointRecord{ID: spaces.RandomID(), Settings: places[0].settings})
 		return s.saveSandbox(ctx, box)
 	}
 	first := places[0].net
-	sl, err := s.pool.take(kindFor(places[0]))
+	sl, err := s.pool.Take(kindFor(places[0]))
 	if err != nil {
 		return err
 	}
-	defer sl.space.Close()
-	box.rec.ID, box.rec.NetNS = sl.id, sl.space.Path
-	box.rec.DNSUDP, box.rec.DNSTCP = sl.dns.UDP, sl.dns.TCP
+	defer sl.Space.Close()
+	box.rec.ID, box.rec.NetNS = sl.ID, sl.Space.Path
+	box.rec.DNSUDP, box.rec.DNSTCP = sl.DNS.UDP, sl.DNS.TCP
 	if box.rec.Mode == driverNull {
-		s.join(ctx, box, first, network.EndpointRecord{ID: randomID(), Settings: places[0].settings})
+		s.join(ctx, box, first, network.EndpointRecord{ID: spaces.RandomID(), Settings: places[0].settings})
 		return s.saveSandbox(ctx, box)
 	}
 	for i, p := range places {
-		ready := slot{}
+		ready := spaces.Slot{}
 		if i == 0 {
 			ready = *sl
 		}
-		if err := s.attach(ctx, box, sl.space, p, ready); err != nil {
+		if err := s.attach(ctx, box, sl.Space, p, ready); err != nil {
 			return err
 		}
 	}
-	if err := s.route(box, sl.space); err != nil {
+	if err := s.route(box, sl.Space); err != nil {
 		return err
 	}
 	if err := s.publishPorts(ctx, box, s.targets(box)); err != nil {
 		return err
 	}
-	if err := s.tellNames(ctx, box, sl.space); err != nil {
+	if err := s.tellNames(ctx, box, sl.Space); err != nil {
 		return err
 	}
 	return s.saveSandbox(ctx, box)
 }
 
 // kindFor is the kind of prepared namespace that suits a sandbox' first network.
-func kindFor(p place) kind {
+func kindFor(p place) spaces.Kind {
 	named := p.settings != nil && p.settings.DriverOpts[network.OptEndpointName] != ""
 	switch {
 	case p.net.rec.Driver != driverBridge || named || p.net.opts.Prefix != "":
-		return bare
+		return spaces.Bare
 	case p.net.rec.Name == mobynet.NetworkBridge:
-		return plugged
+		return spaces.Plugged
 	}
-	return wired
+	return spaces.Wired
 }
 
 // saveSandbox keeps what a next daemon needs to adopt the sandbox.
@@ -153,7 +155,7 @@ func (s *Service) Validate(_ context.Context, r network.Request) error {
 	if _, err := network.Publications(r); err != nil {
 		return err
 	}
-	if _, err := s.extraHosts(r.ExtraHosts); err != nil {
+	if _, err := s.host().Extra(r.ExtraHosts, s.hostGateways); err != nil {
 		return err
 	}
 	for name, e := range r.Endpoints {
@@ -209,7 +211,7 @@ func (s *Service) Connect(ctx context.Context, containerID, net string, e *mobyn
 	}
 	defer space.Close()
 	undo := context.WithoutCancel(ctx)
-	if err := s.attach(ctx, box, space, place{net: n, settings: e}, slot{}); err != nil {
+	if err := s.attach(ctx, box, space, place{net: n, settings: e}, spaces.Slot{}); err != nil {
 		return network.Sandbox{}, err
 	}
 	if err := s.refresh(ctx, box, space); err != nil {
@@ -363,7 +365,7 @@ const hostKey = "/var/run/docker/netns/default"
 // describeHost is for host mode, where the container has the host's own files.
 func (s *Service) describeHost(box *sandbox, out network.Sandbox) (network.Sandbox, error) {
 	out.SandboxKey = hostKey
-	extra, err := s.extraHosts(box.rec.Request.ExtraHosts)
+	extra, err := s.host().Extra(box.rec.Request.ExtraHosts, s.hostGateways)
 	if err != nil {
 		return out, err
 	}
@@ -371,8 +373,8 @@ func (s *Service) describeHost(box *sandbox, out network.Sandbox) (network.Sandb
 	if err != nil {
 		hosts = network.HostsFile(nil)
 	}
-	out.Hosts = appendHosts(hosts, extra)
-	resolv, own := s.hostResolv(box.rec.Request)
+	out.Hosts = hostfiles.Append(hosts, extra)
+	resolv, own := s.host().ResolvFor(box.rec.Request)
 	out.Resolv = resolv.File()
 	if !own {
 		if b, err := os.ReadFile(s.cfg.ResolvConf); err == nil {

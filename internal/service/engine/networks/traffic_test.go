@@ -17,8 +17,8 @@ import (
 	mobynet "github.com/moby/moby/api/types/network"
 
 	"longshore/internal/core/network"
-	"longshore/internal/driver/nftables"
 	"longshore/internal/driver/netns"
+	"longshore/internal/driver/nftables"
 )
 
 // in runs f inside of a namespace; an empty path is the host.
