@@ -57,6 +57,7 @@ type engine struct {
 type parts struct {
 	host       *host.Facts
 	runtimes   *runtimes
+	devices    *cdi.Devices
 	state      *bolt.Store
 	journal    *journal.Journal
 	store      *ctdstore.Store
@@ -181,6 +182,7 @@ func (e *engine) makeVolumes(context.Context, *closers) (err error) {
 }
 
 func (e *engine) makeContainers(context.Context, *closers) error {
+	e.devices = cdi.New(e.cfg.CDISpecDirs)
 	shim, err := shimPath(e.cfg.ShimPath)
 	if err != nil {
 		return err
@@ -208,7 +210,7 @@ func (e *engine) makeContainers(context.Context, *closers) error {
 		Launch: launch.Deps{
 			Runtime: shimclient.New(shim, e.log), RootFS: e.images, Networks: e.networks,
 			Mounts:  &mounts.Resolver{Volumes: e.volumes, Files: disk, Images: e.images, Events: e.journal},
-			Cgroups: groups, Seccomp: seccomp.New(), AppArmor: apparmor.New(), CDI: cdi.New(e.cfg.CDISpecDirs), Host: e.host, Disk: disk, Shipper: shipper, Log: e.log,
+			Cgroups: groups, Seccomp: seccomp.New(), AppArmor: apparmor.New(), CDI: e.devices, Host: e.host, Disk: disk, Shipper: shipper, Log: e.log,
 		},
 		Images: e.images, Events: e.journal, Store: e.state, Logs: logReader, Disk: disk, Files: disk,
 		Processes: processes.Host{}, Validator: validate.New(e.host), Log: e.log,

@@ -36,7 +36,7 @@ func (e *engine) makeSystem(context.Context, *closers) error {
 		return err
 	}
 	e.system = system.New(cfg, system.Deps{
-		Facts: e.facts.Load, Containers: e.containers, Images: e.images.Count, Events: e.journal, Registry: e.images,
+		Facts: e.facts.Load, Containers: e.containers, Images: e.images.Count, Events: e.journal, Registry: e.images, Devices: e.devices,
 		Usage: system.Usage{
 			Containers: func(ctx context.Context) ([]*container.Summary, error) {
 				return e.containers.List(ctx, containers.ListRequest{All: true, Size: true})

@@ -10,6 +10,7 @@ import (
 
 	"github.com/moby/moby/api/types/mount"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"longshore/internal/core/fault"
 )
@@ -146,6 +147,11 @@ func userMount(s *specs.Spec, in *Input, m *Mount) (specs.Mount, error) {
 		}
 		out.Options = append(out.Options, ro)
 	}
+	for _, o := range hostFlags(m.Source) {
+		if !slices.Contains(out.Options, o) && (o != "ro" || !m.ReadOnly) {
+			out.Options = append(out.Options, o)
+		}
+	}
 	prop := m.Propagation
 	if prop == "" {
 		prop = mount.PropagationRPrivate
@@ -158,6 +164,23 @@ func userMount(s *specs.Spec, in *Input, m *Mount) (specs.Mount, error) {
 	}
 	out.Options = append(out.Options, string(prop))
 	return out, nil
+}
+
+// hostFlags are the restrictions of the mount that the source lies on. crun clears what it is not told.
+func hostFlags(source string) (opts []string) {
+	var st unix.Statfs_t
+	if unix.Statfs(source, &st) != nil {
+		return nil
+	}
+	for _, f := range [...]struct {
+		bit  int64
+		name string
+	}{{unix.ST_RDONLY, "ro"}, {unix.ST_NOSUID, "nosuid"}, {unix.ST_NODEV, "nodev"}, {unix.ST_NOEXEC, "noexec"}} {
+		if st.Flags&f.bit != 0 {
+			opts = append(opts, f.name)
+		}
+	}
+	return opts
 }
 
 // isDir: nothing can be mounted below a file, and crun refuses to make one read-only recursively.

@@ -43,8 +43,23 @@ func (s *Service) Info(context.Context) api.Info {
 	if c.Firewall != "" {
 		i.FirewallBackend = &api.FirewallInfo{Driver: c.Firewall}
 	}
+	if s.d.Devices != nil {
+		addDevices(&i, s.d.Devices)
+	}
 	addHost(&i, f)
 	return i
+}
+
+// addDevices tells of the devices that can be asked for by name, and where they are described.
+func addDevices(i *api.Info, d Devices) {
+	names, warnings := d.List()
+	i.CDISpecDirs = orEmpty(d.Dirs())
+	for _, name := range names {
+		i.DiscoveredDevices = append(i.DiscoveredDevices, api.DeviceInfo{Source: "cdi", ID: name})
+	}
+	for _, w := range warnings {
+		i.Warnings = append(i.Warnings, "WARNING: "+w)
+	}
 }
 
 // addHost fills in what the kernel and the machine offer.

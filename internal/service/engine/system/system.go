@@ -97,6 +97,13 @@ type Usage struct {
 	BuildCache func(ctx context.Context, items bool) (*build.DiskUsage, error)
 }
 
+// Devices are what vendors describe for containers. Implemented by driver/cdi.
+type Devices interface {
+	// Dirs are the directories of the descriptions; List names the devices, with what is wrong in the directories.
+	Dirs() []string
+	List() (names, warnings []string)
+}
+
 // Deps are the parts that boot wires together.
 type Deps struct {
 	// Facts are the host's, as they are now.
@@ -106,7 +113,9 @@ type Deps struct {
 	Images   func() int
 	Events   Events
 	Registry Registry
-	Usage    Usage
+	// Devices are those that containers may ask for by name; nil stands for none.
+	Devices Devices
+	Usage   Usage
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 }
