@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"longshore/internal/server/engineapi/archive"
+	"longshore/internal/server/engineapi/build"
+	"longshore/internal/server/engineapi/buildkit"
 	"longshore/internal/server/engineapi/containers"
 	"longshore/internal/server/engineapi/debug"
 	"longshore/internal/server/engineapi/images"
@@ -42,9 +44,6 @@ func endpoints(t *testing.T) []endpoint {
 
 const newest = "1.55"
 
-// absentGroups have their routes with the features that they belong to.
-var absentGroups = []string{"build", "session"}
-
 // wider are endpoints that stand in more versions than the table says, and why.
 var wider = map[string]string{
 	"GET /_ping":  "clients ask before they know the version",
@@ -56,7 +55,7 @@ var later = map[string]string{"/debug/": "1.48"}
 
 func allRoutes() []route.Route {
 	all := slices.Concat(containers.Routes(nil), images.Routes(nil, nil), networks.Routes(nil, nil), volumes.Routes(nil),
-		archive.Routes(nil), system.Routes(nil), debug.Routes())
+		archive.Routes(nil), build.Routes(nil), buildkit.Routes(nil), system.Routes(nil), debug.Routes())
 	return append(legacy.Routes(all, nil), all...)
 }
 
@@ -72,9 +71,6 @@ func TestRoutesOfEveryVersion(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, e := range endpoints(t) {
-		if slices.Contains(absentGroups, e.group) {
-			continue
-		}
 		for prefix, since := range later {
 			if strings.HasPrefix(e.path, prefix) {
 				e.since = since

@@ -29,6 +29,7 @@ import (
 	"longshore/internal/driver/seccomp"
 	"longshore/internal/driver/shimclient"
 	"longshore/internal/service/build"
+	"longshore/internal/service/build/classic"
 	"longshore/internal/service/engine/archive"
 	"longshore/internal/service/engine/containers"
 	"longshore/internal/service/engine/containers/launch"
@@ -69,6 +70,7 @@ type parts struct {
 	system     *system.Service
 	builder    *buildkit.Builder
 	builds     *build.Service
+	classic    *classic.Service
 }
 
 // assemble builds everything below the HTTP server, bottom up. What it opens is closed by down.
@@ -85,6 +87,7 @@ func (e *engine) assemble(ctx context.Context, down *closers) error {
 		{"containers", e.makeContainers},
 		{"archive", e.makeArchive},
 		{"builder", e.makeBuilder},
+		{"classic builds", e.makeClassic},
 		{"system", e.makeSystem},
 		{"API", e.makeServer},
 	} {

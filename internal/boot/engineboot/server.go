@@ -6,6 +6,7 @@ import (
 
 	"longshore/internal/server/engineapi"
 	archiveapi "longshore/internal/server/engineapi/archive"
+	buildapi "longshore/internal/server/engineapi/build"
 	buildkitapi "longshore/internal/server/engineapi/buildkit"
 	containersapi "longshore/internal/server/engineapi/containers"
 	debugapi "longshore/internal/server/engineapi/debug"
@@ -34,6 +35,7 @@ func (e *engine) makeServer(context.Context, *closers) error {
 		networksapi.Routes(e.networks, e.containers),
 		volumesapi.Routes(e.volumes),
 		archiveapi.Routes(e.archive),
+		buildapi.Routes(e.classic),
 		buildkitapi.Routes(e.builds),
 		systemapi.Routes(e.system),
 	)

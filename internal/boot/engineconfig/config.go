@@ -115,6 +115,10 @@ type Config struct {
 
 	// RefuseNewerClients answers 400 to API versions above the newest; Longshore's own key.
 	RefuseNewerClients bool `json:"refuse-newer-clients"`
+	// BuildContextLimit bounds an unpacked build context, 0: no limit; BuildLocalRemotes lets a build's remote be an address
+	// of the host. Longshore's own keys.
+	BuildContextLimit Bytes `json:"build-context-limit"`
+	BuildLocalRemotes bool  `json:"build-allow-local-remotes"`
 	// Check only: validate and exit.
 	ValidateOnly bool `json:"-"`
 }

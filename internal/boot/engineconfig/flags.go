@@ -41,6 +41,8 @@ func (c *Config) daemonFlags(f *pflag.FlagSet) {
 	f.StringArrayVar(&c.ExecOpts, "exec-opt", nil, "Runtime execution options")
 	f.BoolVar(&c.Experimental, "experimental", false, "Enable experimental features")
 	f.BoolVar(&c.ValidateOnly, "validate", false, "Validate daemon configuration and exit")
+	f.Var(&c.BuildContextLimit, "build-context-limit", "Largest unpacked build context (0: no limit)")
+	f.BoolVar(&c.BuildLocalRemotes, "build-allow-local-remotes", false, "Let a build's remote be, or redirect to, an address of this host")
 	f.BoolVar(&c.RefuseNewerClients, "refuse-newer-clients", false, "Refuse API versions newer than ours instead of serving them as the newest")
 	f.StringArrayVar(&c.InsecureRegistry, "insecure-registry", nil, "Enable insecure registry communication")
 	f.StringArrayVar(&c.RegistryMirrors, "registry-mirror", nil, "Preferred registry mirror")

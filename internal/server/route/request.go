@@ -35,6 +35,8 @@ type Dialect struct {
 	LateWaitHeaders bool
 	// PlainProgress: progress is plain text, not JSON (before 1.1 and, for build, 1.8).
 	PlainProgress bool
+	// MultipartBuild: a build's context comes as a form with the parts Dockerfile and Context (before 1.3).
+	MultipartBuild bool
 }
 
 // Request is a parsed request as handlers see it: always in the newest API's terms.
