@@ -52,7 +52,7 @@ func (s *Service) Search(ctx context.Context, q Search) (Results, error) {
 	if q.N < 1 || q.N > MaxN {
 		q.N = DefaultN
 	}
-	q.Page = max(q.Page, 1)
+	q.Page = min(max(q.Page, 1), maxFound)
 	out := Results{Page: q.Page, N: q.N, List: []Result{}}
 	first := (q.Page - 1) * q.N
 	looked := 0

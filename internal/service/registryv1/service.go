@@ -289,3 +289,34 @@ func (s *Service) SetPrivate(ctx context.Context, repo distribution.RepoName, pr
 	}
 	return nil
 }
+
+// Has says whether a repository has tags.
+func (s *Service) Has(ctx context.Context, repo distribution.RepoName) (bool, error) {
+	tops, err := s.graph.Tops(ctx, repo)
+	if errdefs.IsNotFound(err) {
+		return false, nil
+	}
+	return len(tops) > 0, err
+}
+
+// CheckAncestry compares what a client says of an image's parents with the documents: the image itself first.
+func (s *Service) CheckAncestry(ctx context.Context, c Caller, id imagev1.ID, told []imagev1.ID) error {
+	f, err := s.find(ctx, c, id)
+	if err != nil {
+		return err
+	}
+	for n := 0; ; n++ {
+		if n >= len(told) || told[n] != f.ID {
+			return fault.Invalid("Invalid data")
+		}
+		if f.Parent == "" {
+			if n != len(told)-1 {
+				return fault.Invalid("Invalid data")
+			}
+			return nil
+		}
+		if f, err = s.find(ctx, c, f.Parent); err != nil {
+			return err
+		}
+	}
+}
