@@ -21,7 +21,6 @@ import (
 
 	"longshore/internal/boot/registryconfig"
 	"longshore/internal/core/handover"
-	"longshore/internal/driver/keyring"
 	"longshore/internal/server/registryapi"
 	"longshore/internal/server/registryapi/metrics"
 	"longshore/internal/service/auth"
@@ -58,7 +57,7 @@ type Registry struct {
 	metrics  *metrics.Metrics
 	listener net.Listener
 	desk     handover.Desk
-	ring     *keyring.Ring // nil without a token server of our own
+	own      own
 	mounts   []registryapi.Mount
 }
 

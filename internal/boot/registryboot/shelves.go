@@ -100,25 +100,31 @@ func (s *shelves) open(ctx context.Context, cfg registryconfig.Global, how use) 
 }
 
 func (s *shelves) openIndex(ctx context.Context, cfg registryconfig.Global, root string) error {
-	if s.shared {
-		index, err := sqlmeta.OpenPostgres(ctx, cfg.CacheDriver.URL)
-		if err != nil {
-			return err
-		}
-		s.index, s.closers = index, append(s.closers, index)
-		accounts, err := sqlauth.OpenPostgres(ctx, cfg.CacheDriver.URL)
-		if err != nil {
-			return err
-		}
-		s.accounts, s.closers = accounts, append(s.closers, accounts)
-		return nil
+	var index interface {
+		registryindex.Index
+		io.Closer
 	}
-	index, err := sqlmeta.OpenSQLite(ctx, filepath.Join(root, "index.db"))
+	var err error
+	if s.shared {
+		index, err = sqlmeta.OpenPostgres(ctx, cfg.CacheDriver.URL)
+	} else {
+		index, err = sqlmeta.OpenSQLite(ctx, filepath.Join(root, "index.db"))
+	}
 	if err != nil {
 		return err
 	}
 	s.index, s.closers = index, append(s.closers, index)
-	accounts, err := sqlauth.OpenSQLite(ctx, filepath.Join(root, "auth.db"))
+	return s.openAccounts(ctx, cfg, root)
+}
+
+// openAccounts opens the store of people, which several processes may have at once.
+func (s *shelves) openAccounts(ctx context.Context, cfg registryconfig.Global, root string) (err error) {
+	var accounts *sqlauth.Store
+	if s.shared {
+		accounts, err = sqlauth.OpenPostgres(ctx, cfg.CacheDriver.URL)
+	} else {
+		accounts, err = sqlauth.OpenSQLite(ctx, filepath.Join(root, "auth.db"))
+	}
 	if err != nil {
 		return err
 	}

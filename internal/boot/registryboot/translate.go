@@ -100,9 +100,9 @@ func (r *Registry) authConfig(h registryconfig.HTTP) auth.Config {
 	if a := r.cfg.HTTP.Auth; a != nil && a.Accounts != nil {
 		out.Accounts = r.shelves.accounts
 	}
-	if r.ring != nil {
+	if r.own.ring != nil {
 		t := r.cfg.HTTP.Auth.Token
-		out.Bearer = &auth.BearerConfig{Realm: t.Realm, Service: t.Service, Issuer: t.Issuer, Own: r.ring}
+		out.Bearer = &auth.BearerConfig{Realm: t.Realm, Service: t.Service, Issuer: t.Issuer, Own: r.own.ring}
 	}
 	a := h.Auth
 	if a == nil {
@@ -111,7 +111,7 @@ func (r *Registry) authConfig(h registryconfig.HTTP) auth.Config {
 	out.HTPasswd, out.APIKeys = a.HTPasswd.Path, a.APIKey
 	out.FailDelay = time.Duration(a.FailDelay) * time.Second
 	out.HashKey, out.EncryptKey = a.HashKey, a.EncryptKey
-	if b := a.Bearer; b != nil && r.ring == nil {
+	if b := a.Bearer; b != nil && r.own.ring == nil {
 		out.Bearer = &auth.BearerConfig{Realm: b.Realm, Service: b.Service, Cert: b.Cert}
 	}
 	if m := a.MTLS; m != nil {
