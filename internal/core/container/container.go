@@ -104,9 +104,9 @@ func (r *Record) Spec() Spec {
 	}
 }
 
-// HasProbe tells whether a health check is configured and not disabled.
+// HasProbe tells whether a health check is configured that can run; kinds that docker does not know count as none.
 func HasProbe(h *container.HealthConfig) bool {
-	return h != nil && len(h.Test) > 0 && h.Test[0] != "NONE"
+	return h != nil && len(h.Test) > 0 && (h.Test[0] == "CMD" || h.Test[0] == "CMD-SHELL")
 }
 
 // Command is the program and its arguments as inspect and ps show them.

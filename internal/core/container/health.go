@@ -90,5 +90,5 @@ func ProbeCommand(cfg *container.Config) []string {
 	if len(shell) == 0 {
 		shell = []string{"/bin/sh", "-c"}
 	}
-	return append(append([]string(nil), shell...), test[1])
+	return append(append([]string(nil), shell...), test[1:]...)
 }

@@ -15,13 +15,13 @@ import (
 func ParseSignal(s string) (unix.Signal, error) {
 	if n, err := strconv.Atoi(s); err == nil {
 		if n <= 0 || n > 64 {
-			return 0, fault.Invalid("Invalid signal: %s", s)
+			return 0, fault.Invalid("invalid signal: %s", s)
 		}
 		return syscall.Signal(n), nil
 	}
 	n, ok := signal.SignalMap[strings.TrimPrefix(strings.ToUpper(s), "SIG")]
 	if !ok {
-		return 0, fault.Invalid("Invalid signal: %s", s)
+		return 0, fault.Invalid("invalid signal: %s", s)
 	}
 	return n, nil
 }

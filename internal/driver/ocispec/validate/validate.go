@@ -17,8 +17,8 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
-	"github.com/moby/sys/signal"
 
+	core "longshore/internal/core/container"
 	"longshore/internal/core/fault"
 	"longshore/internal/core/host"
 	"longshore/internal/driver/ocispec"
@@ -126,8 +126,8 @@ func checkConfig(cfg *container.Config) error {
 		cfg.WorkingDir = path.Clean(cfg.WorkingDir)
 	}
 	if cfg.StopSignal != "" {
-		if _, err := signal.ParseSignal(cfg.StopSignal); err != nil {
-			return fault.Invalid("%w", err)
+		if _, err := core.ParseSignal(cfg.StopSignal); err != nil {
+			return err
 		}
 	}
 	for _, env := range cfg.Env {

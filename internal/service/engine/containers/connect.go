@@ -8,6 +8,7 @@ import (
 
 	core "longshore/internal/core/container"
 	"longshore/internal/core/fault"
+	corenet "longshore/internal/core/network"
 	"longshore/internal/core/state"
 	"longshore/internal/service/engine/containers/launch"
 	"longshore/internal/service/engine/containers/request"
@@ -55,14 +56,7 @@ func (s *Service) connect(ctx context.Context, h *handle, net string, e *network
 	if err != nil {
 		return err
 	}
-	if err := s.launcher.WriteNames(h.id, sb); err != nil {
-		return err
-	}
-	return s.change(ctx, h, state.Durable, func(r *core.Record) {
-		run := *r.Run
-		launch.Fill(&run, sb)
-		r.Networks, r.Run = asked, &run
-	})
+	return s.reconnected(ctx, h, asked, sb)
 }
 
 // DisconnectContainer takes a container off a network; net must be the network's name.
@@ -90,6 +84,11 @@ func (s *Service) disconnect(ctx context.Context, h *handle, net string, force b
 	if err != nil {
 		return err
 	}
+	return s.reconnected(ctx, h, asked, sb)
+}
+
+// reconnected writes down what a running container is on now, for itself and for its record.
+func (s *Service) reconnected(ctx context.Context, h *handle, asked map[string]*network.EndpointSettings, sb corenet.Sandbox) error {
 	if err := s.launcher.WriteNames(h.id, sb); err != nil {
 		return err
 	}

@@ -130,7 +130,7 @@ func (s *Service) unbuild(ctx context.Context, rec *core.Record) {
 
 // mountsOf serves volumes-from.
 func (s *Service) mountsOf(ref string) ([]core.Mount, error) {
-	h, err := s.find(ref)
+	h, err := s.named(ref)
 	if err != nil {
 		return nil, err
 	}

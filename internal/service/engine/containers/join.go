@@ -10,22 +10,16 @@ import (
 	"longshore/internal/service/engine/containers/launch"
 )
 
-// checkJoins refuses at create what cannot be joined ("container:" modes).
+// checkJoins refuses at create what cannot be joined ("container:" modes). A network stack's owner may come later.
 func (s *Service) checkJoins(rec *core.Record) error {
 	hc := rec.HostConfig
 	if mode := hc.NetworkMode; mode.IsContainer() {
-		h, err := s.find(mode.ConnectedContainer())
-		if err != nil {
-			return err
-		}
-		other := h.record()
-		hc.NetworkMode = container.NetworkMode("container:" + other.ID)
-		if rec.Config.Hostname != "" {
-			return fault.Invalid("conflicting options: hostname and the network mode")
+		if h, err := s.find(mode.ConnectedContainer()); err == nil {
+			hc.NetworkMode = container.NetworkMode("container:" + h.id)
 		}
 	}
 	if hc.IpcMode.IsContainer() {
-		h, err := s.find(hc.IpcMode.Container())
+		h, err := s.named(hc.IpcMode.Container())
 		if err != nil {
 			return err
 		}
@@ -34,11 +28,26 @@ func (s *Service) checkJoins(rec *core.Record) error {
 		}
 	}
 	if hc.PidMode.IsContainer() {
-		if _, err := s.find(hc.PidMode.Container()); err != nil {
+		if _, err := s.named(hc.PidMode.Container()); err != nil {
 			return err
 		}
 	}
+	for _, l := range hc.Links {
+		target, _ := launch.ParseLink(l)
+		if _, err := s.find(target); err != nil {
+			return fault.Invalid("could not get container for %s: %s", target, err)
+		}
+	}
 	return nil
+}
+
+// named finds a container that another one's configuration names: where there is none, the request is wrong, not the path.
+func (s *Service) named(ref string) (*handle, error) {
+	h, err := s.find(ref)
+	if err != nil {
+		return nil, fault.Invalid("%s", err)
+	}
+	return h, nil
 }
 
 // joins are the namespaces that a run takes from other containers, which must be running.

@@ -7,7 +7,6 @@ import (
 	"github.com/moby/moby/api/types/network"
 
 	core "longshore/internal/core/container"
-	"longshore/internal/core/fault"
 	"longshore/internal/core/image"
 	"longshore/internal/service/engine/containers/launch"
 	"longshore/internal/service/engine/containers/request"
@@ -17,9 +16,6 @@ import (
 func (s *Service) settle(ctx context.Context, rec *core.Record, r CreateRequest, img image.Image) ([]string, error) {
 	cfg, err := request.Merge(r.Config, &img.Config.Config)
 	if err != nil {
-		return nil, err
-	}
-	if err := request.Check(cfg); err != nil {
 		return nil, err
 	}
 	hc := *r.HostConfig
@@ -32,6 +28,9 @@ func (s *Service) settle(ctx context.Context, rec *core.Record, r CreateRequest,
 	warnings, err := s.deps.Validator.Validate(cfg, &hc)
 	if err != nil {
 		return nil, err
+	}
+	if hc.RestartPolicy.Name == "" {
+		hc.RestartPolicy.Name = container.RestartPolicyDisabled
 	}
 	if err := s.checkJoins(rec); err != nil {
 		return nil, err
@@ -56,23 +55,11 @@ func (s *Service) settleHost(rec *core.Record) (err error) {
 	if hc.ShmSize == 0 {
 		hc.ShmSize = s.launcher.ShmSize()
 	}
-	if hc.ShmSize < 0 {
-		return fault.Invalid("SHM size can not be less than 0")
-	}
 	if hc.Runtime == "" {
 		hc.Runtime = s.launcher.DefaultRuntime()
 	}
 	if _, err := s.launcher.RuntimeNamed(hc.Runtime); err != nil {
 		return err
-	}
-	if err := container.ValidateRestartPolicy(hc.RestartPolicy); err != nil {
-		return fault.Invalid("%v", err)
-	}
-	if hc.RestartPolicy.Name == "" {
-		hc.RestartPolicy.Name = container.RestartPolicyDisabled
-	}
-	if hc.AutoRemove && !hc.RestartPolicy.IsNone() {
-		return fault.Invalid("can't create 'AutoRemove' container with restart policy")
 	}
 	if err := s.launcher.CheckCgroupParent(hc.CgroupParent); err != nil {
 		return err

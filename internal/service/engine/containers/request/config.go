@@ -1,5 +1,5 @@
 // Package request settles what clients ask of a container: it lays their configuration over the image's, fills in
-// docker's defaults and refuses what docker refuses. Pure functions.
+// docker's defaults. Pure functions; what they leave is checked by driver/ocispec/validate.
 package request
 
 import (
@@ -10,7 +10,6 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 
-	core "longshore/internal/core/container"
 	"longshore/internal/core/fault"
 )
 
@@ -129,52 +128,4 @@ func mergeHealth(asked, from *container.HealthConfig) *container.HealthConfig {
 		h.Retries = from.Retries
 	}
 	return &h
-}
-
-// Check refuses what docker refuses, in its words.
-func Check(cfg *container.Config) error {
-	for _, kv := range cfg.Env {
-		if envKey(kv) == "" {
-			return fault.Invalid("invalid environment variable: %s", kv)
-		}
-	}
-	if cfg.StopSignal != "" {
-		if _, err := core.ParseSignal(cfg.StopSignal); err != nil {
-			return err
-		}
-	}
-	if cfg.WorkingDir != "" && cfg.WorkingDir[0] != '/' {
-		return fault.Invalid("the working directory '%s' is invalid, it needs to be an absolute path", cfg.WorkingDir)
-	}
-	return checkHealth(cfg.Healthcheck)
-}
-
-func checkHealth(h *container.HealthConfig) error {
-	if h == nil {
-		return nil
-	}
-	for _, d := range []struct {
-		name  string
-		value int64
-	}{{"Interval", int64(h.Interval)}, {"Timeout", int64(h.Timeout)}, {"StartPeriod", int64(h.StartPeriod)}, {"StartInterval", int64(h.StartInterval)}} {
-		if d.value != 0 && d.value < int64(container.MinimumDuration) {
-			return fault.Invalid("%s in Healthcheck cannot be less than %s", d.name, container.MinimumDuration)
-		}
-	}
-	if h.Retries < 0 {
-		return fault.Invalid("Retries in Healthcheck cannot be negative")
-	}
-	if len(h.Test) == 0 {
-		return nil
-	}
-	switch h.Test[0] {
-	case "NONE", "":
-		return nil
-	case "CMD", "CMD-SHELL":
-		if len(h.Test) < 2 {
-			return fault.Invalid("missing command for health check %s", h.Test[0])
-		}
-		return nil
-	}
-	return fault.Invalid("Unknown healthcheck type %q in Test (expected 'CMD')", h.Test[0])
 }

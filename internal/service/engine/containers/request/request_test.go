@@ -76,22 +76,6 @@ func TestMergeCommand(t *testing.T) {
 	}
 }
 
-func TestCheck(t *testing.T) {
-	for want, cfg := range map[string]*container.Config{
-		"<nil>":                            {Env: []string{"A=b", "C"}, WorkingDir: "/x", StopSignal: "TERM"},
-		"invalid environment variable: =b": {Env: []string{"=b"}},
-		"Invalid signal: NOPE":             {StopSignal: "NOPE"},
-		"Interval in Healthcheck cannot be less than 1ms":                         {Healthcheck: &container.HealthConfig{Interval: 1}},
-		"Retries in Healthcheck cannot be negative":                               {Healthcheck: &container.HealthConfig{Retries: -1}},
-		`Unknown healthcheck type "RUN" in Test (expected 'CMD')`:                 {Healthcheck: &container.HealthConfig{Test: []string{"RUN", "x"}}},
-		"the working directory 'rel' is invalid, it needs to be an absolute path": {WorkingDir: "rel"},
-	} {
-		if got := fmt.Sprint(Check(cfg)); got != want {
-			t.Errorf("got %q, want %q", got, want)
-		}
-	}
-}
-
 func TestEndpoints(t *testing.T) {
 	rec := &core.Record{Config: &container.Config{}, HostConfig: &container.HostConfig{NetworkMode: "blue"}}
 	out, err := Endpoints(rec, &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{
