@@ -39,6 +39,8 @@ type Options struct {
 	Listening func(net.Addr)
 	// ConfigPath is watched, and read again when it changes; empty watches nothing.
 	ConfigPath string
+	// V1 serves registry API v1 and its index where the configuration says nothing of it.
+	V1 bool
 	// Now is the clock of everything that says who somebody is; nil means time.Now.
 	Now func() time.Time
 }
@@ -58,6 +60,7 @@ type Registry struct {
 	listener net.Listener
 	desk     handover.Desk
 	own      own
+	old      old
 	mounts   []registryapi.Mount
 }
 
@@ -119,6 +122,7 @@ func (r *Registry) open(ctx context.Context) (err error) {
 	if err := r.openPeople(); err != nil {
 		return err
 	}
+	r.openOld()
 	if cfg.HTTP.TLS != nil {
 		if r.certs, err = loadCertificates(*cfg.HTTP.TLS, needsCertificate(cfg.HTTP)); err != nil {
 			return err
@@ -168,6 +172,9 @@ func (r *Registry) Run(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(ctx)
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	g.Go(func() error { return r.service.Run(background) })
+	for _, run := range r.runOld() {
+		g.Go(func() error { return run(background) })
+	}
 	g.Go(func() error { return r.watch(gctx) })
 	g.Go(func() error {
 		if err := server.Serve(r.tls(r.listener)); !errors.Is(err, http.ErrServerClosed) {

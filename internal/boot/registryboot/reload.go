@@ -57,6 +57,9 @@ func (r *Registry) reload() {
 	}
 	r.logs.level.Set(level(cfg.Log.Level))
 	r.api.Reload(r.apiOptions(cfg))
+	if r.old.gate != nil {
+		r.old.gate.Reload(r.oldOptions(cfg))
+	}
 	for _, key := range fixed(r.cfg, cfg) {
 		r.log.Warn("configuration", "remark", key+": takes a restart")
 	}

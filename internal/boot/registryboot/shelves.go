@@ -17,6 +17,7 @@ import (
 	"longshore/internal/core/account"
 	"longshore/internal/core/blob"
 	"longshore/internal/core/credential"
+	"longshore/internal/core/graph"
 	"longshore/internal/core/registryindex"
 	"longshore/internal/driver/blobdisk"
 	"longshore/internal/driver/blobs3"
@@ -31,6 +32,7 @@ type shelves struct {
 	blobs      blob.Store
 	placements []registry.Placement
 	index      registryindex.Index
+	graph      graph.Store
 	accounts   people
 	// shared says that other processes may use the same index.
 	shared  bool
@@ -100,10 +102,7 @@ func (s *shelves) open(ctx context.Context, cfg registryconfig.Global, how use) 
 }
 
 func (s *shelves) openIndex(ctx context.Context, cfg registryconfig.Global, root string) error {
-	var index interface {
-		registryindex.Index
-		io.Closer
-	}
+	var index *sqlmeta.Index
 	var err error
 	if s.shared {
 		index, err = sqlmeta.OpenPostgres(ctx, cfg.CacheDriver.URL)
@@ -113,7 +112,7 @@ func (s *shelves) openIndex(ctx context.Context, cfg registryconfig.Global, root
 	if err != nil {
 		return err
 	}
-	s.index, s.closers = index, append(s.closers, index)
+	s.index, s.graph, s.closers = index, index.Graph(), append(s.closers, index)
 	return s.openAccounts(ctx, cfg, root)
 }
 

@@ -55,6 +55,13 @@ func (c *Config) check(k *checker) {
 		if e.APIKey != nil {
 			k.warn(key("extensions", "apikey"), "has no effect: use http.auth.apikey")
 		}
+		if e.V1 != nil {
+			for _, host := range e.V1.Endpoints {
+				if host == "" || strings.ContainsAny(host, "/, \"\r\n") {
+					k.fail(key("extensions", "v1", "endpoints"), "%q is no host, with or without a port", host)
+				}
+			}
+		}
 		if p := c.MetricsPath(); p != "" && !strings.HasPrefix(p, "/") {
 			k.fail(key("extensions", "metrics", "prometheus", "path"), "must begin with /")
 		}

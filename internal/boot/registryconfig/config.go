@@ -276,6 +276,7 @@ type Extensions struct {
 	Metrics *MetricsExtension `key:"metrics"`
 	Mgmt    *Enable           `key:"mgmt"`
 	APIKey  *Enable           `key:"apikey"`
+	V1      *V1               `key:"v1"`
 	Search  *Later            `key:"search" later:"search"`
 	Sync    *Later            `key:"sync" later:"sync"`
 	Scrub   *Later            `key:"scrub" later:"scrub"`
@@ -283,6 +284,15 @@ type Extensions struct {
 	UI      *Later            `key:"ui" later:"ui"`
 	Trust   *Later            `key:"trust" later:"trust"`
 	Events  *Later            `key:"events" later:"events"`
+}
+
+// V1 is registry API v1 with its index API. Longshore's own.
+type V1 struct {
+	Enable *bool `key:"enable"`
+	// Standalone lets clients do without tokens of the index; without it, whether anybody can have a name decides.
+	Standalone *bool `key:"standalone"`
+	// Endpoints are the hosts that the index names as registries; without them, the host that was asked.
+	Endpoints []string `key:"endpoints"`
 }
 
 // MetricsExtension is the metrics endpoint.
