@@ -151,7 +151,7 @@ func (s *Service) LogsOf(ref string, req LogsRequest) (*LogStream, error) {
 		return nil, err
 	}
 	rec := h.record()
-	if rec.HostConfig.LogConfig.Type == "none" {
+	if s.launcher.LogSource(rec).Driver == "none" {
 		return nil, fault.NotImplemented("configured logging driver does not support reading")
 	}
 	return &LogStream{s: s, h: h, req: req, tty: rec.Config.Tty}, nil
