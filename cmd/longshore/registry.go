@@ -11,7 +11,7 @@ import (
 
 func registryCommand() *cobra.Command {
 	c := &cobra.Command{Use: "registry", Short: "Serve and look after a registry (zot's configuration file)"}
-	c.AddCommand(registryServe(), registryVerify(), registryGC(), registryImport())
+	c.AddCommand(registryServe(), registryVerify(), registryGC(), registryImport(), userCommand(), clientCommand(), rotateKeyCommand())
 	return c
 }
 

@@ -91,10 +91,17 @@ func Load(ctx context.Context, configPath string, o Options) (*Registry, error) 
 }
 
 // Embedded is the configuration of the registry that runs beside the engine when nobody configured one: it keeps its
-// content in root and listens where only this machine can reach it.
+// content in root and listens where only this machine can reach it. Everybody may do everything, with a name or without;
+// accounts, log-in, OAuth2 and tokens are there for those who want them.
 func Embedded(root, port string) *registryconfig.Config {
 	cfg := registryconfig.Default()
 	cfg.Storage.RootDirectory, cfg.HTTP.Port = root, port
+	cfg.HTTP.Auth = &registryconfig.Auth{Accounts: &registryconfig.Accounts{Registration: true}, Token: &registryconfig.Token{}}
+	everything := []string{string(auth.Read), string(auth.Create), string(auth.Update), string(auth.Delete)}
+	cfg.HTTP.AccessControl = &registryconfig.AccessControl{Repositories: map[string]*registryconfig.PolicyGroup{
+		"**": {DefaultPolicy: everything, AnonymousPolicy: everything},
+	}}
+	cfg.Settle()
 	return cfg
 }
 

@@ -78,7 +78,7 @@ func Parse(name string, data []byte) (*Config, []Problem, error) {
 		d.into(root, reflect.ValueOf(c).Elem(), "")
 	}
 	if len(d.problems) == 0 {
-		c.settle()
+		c.Settle()
 		c.check(&checker{d: d, root: root})
 	}
 	if len(d.problems) > 0 {
@@ -123,12 +123,12 @@ func Default() *Config {
 		HTTP: HTTP{Address: "127.0.0.1", Port: "8080"},
 		Log:  Log{Level: "info"},
 	}
-	c.settle()
+	c.Settle()
 	return c
 }
 
-// settle fills what depends on other keys.
-func (c *Config) settle() {
+// Settle fills what depends on other keys. Parse has done it already.
+func (c *Config) Settle() {
 	c.Storage.Storage.settle()
 	for _, s := range c.Storage.SubPaths {
 		if s != nil {

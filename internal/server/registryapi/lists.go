@@ -16,10 +16,10 @@ import (
 
 // base is end-1: the API is here. As in zot, a client that may come in without a name is still told how to log in.
 func (s *Server) base(x *exchange) error {
-	if err := s.auth.Enter(x.who); err != nil {
+	if err := s.auth.Ping(x.who); err != nil {
 		return err
 	}
-	if x.who.IsAnonymous() {
+	if x.who.Method == auth.Anonymous {
 		s.challenge(x, nil)
 	} else if fromUI(x.r) && x.r.Header.Get("Authorization") != "" {
 		if err := s.openSession(x); err != nil {

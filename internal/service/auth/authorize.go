@@ -128,13 +128,19 @@ func (s *Service) possible(st *state, who *Subject, q Query) bool {
 // a name or where some repository is open to them.
 func (s *Service) Enter(who *Subject) error {
 	st := s.state.Load()
-	if who.Method == Anonymous && st.ownTokens() {
-		return fmt.Errorf("get a token: %w", errdefs.ErrUnauthenticated) // clients learn only here that there are tokens
-	}
 	if who.IsAnonymous() && st.required() && !st.policy.anyAnonymous {
 		return fmt.Errorf("log in: %w", errdefs.ErrUnauthenticated)
 	}
 	return nil
+}
+
+// Ping is Enter for GET /v2/. Where there are tokens of ours even those who may come in without a name are sent for one:
+// clients learn only there that there are tokens, and never ask again.
+func (s *Service) Ping(who *Subject) error {
+	if who.Method == Anonymous && s.state.Load().ownTokens() {
+		return fmt.Errorf("get a token: %w", errdefs.ErrUnauthenticated)
+	}
+	return s.Enter(who)
 }
 
 // ReadMetrics says whether a subject may read the metrics.

@@ -48,7 +48,7 @@ type Grant struct {
 type bearer struct {
 	parser *jwt.Parser
 	key    jwt.Keyfunc
-	own    bool
+	own    OwnTokens // nil for another server's
 	seen   *seenTokens
 	now    func() time.Time
 }
@@ -93,7 +93,7 @@ func ownBearer(cfg BearerConfig, now func() time.Time) *bearer {
 		}
 		return nil, errors.New("the key is unknown")
 	}
-	return &bearer{now: now, own: true, key: key, seen: newSeenTokens(), parser: jwt.NewParser(
+	return &bearer{now: now, own: cfg.Own, key: key, seen: newSeenTokens(), parser: jwt.NewParser(
 		jwt.WithValidMethods([]string{"ES256"}), jwt.WithAudience(cfg.Service), jwt.WithIssuer(cfg.Issuer),
 		jwt.WithExpirationRequired(), jwt.WithTimeFunc(now))}
 }
@@ -151,18 +151,25 @@ func (g *grants) UnmarshalJSON(data []byte) error {
 }
 
 func (b *bearer) verify(token string) (*Subject, error) {
-	if who, ok := b.seen.find(token, b.now()); ok {
-		return who, nil
+	if who, kid, ok := b.seen.find(token, b.now()); ok {
+		if _, believed := b.own.PublicKey(kid); believed {
+			return who, nil
+		}
 	}
 	var c claims
-	if _, err := b.parser.ParseWithClaims(token, &c, b.key); err != nil {
+	parsed, err := b.parser.ParseWithClaims(token, &c, b.key)
+	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCredentials, err)
 	}
-	who := &Subject{Name: c.Subject, Method: Token, Proof: Token, Grants: c.Access, Own: b.own}
-	if b.own && len(c.Methods) == 1 {
+	who := &Subject{Name: c.Subject, Method: Token, Proof: Token, Grants: c.Access, Own: b.own != nil}
+	if b.own == nil {
+		return who, nil
+	}
+	if len(c.Methods) == 1 {
 		who.Proof = c.Methods[0]
 	}
-	b.seen.add(token, who, c.ExpiresAt.Time)
+	kid, _ := parsed.Header["kid"].(string)
+	b.seen.add(token, who, kid, c.ExpiresAt.Time)
 	return who, nil
 }
 

@@ -15,6 +15,7 @@ type seenTokens struct {
 
 type seenToken struct {
 	who     Subject
+	kid     string
 	expires time.Time
 }
 
@@ -23,23 +24,23 @@ const maxSeen = 2_000
 
 func newSeenTokens() *seenTokens { return &seenTokens{tokens: map[[sha256.Size]byte]seenToken{}} }
 
-// find gives a copy of the subject of a token that has not expired. A nil memory has none.
-func (s *seenTokens) find(token string, now time.Time) (*Subject, bool) {
+// find gives a copy of the subject of a token that has not expired, and the key that signed it. A nil memory has none.
+func (s *seenTokens) find(token string, now time.Time) (who *Subject, kid string, ok bool) {
 	if s == nil {
-		return nil, false
+		return nil, "", false
 	}
 	sum := sha256.Sum256([]byte(token))
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	t, ok := s.tokens[sum]
 	if !ok || !now.Before(t.expires) {
-		return nil, false
+		return nil, "", false
 	}
-	who := t.who
-	return &who, true
+	found := t.who
+	return &found, t.kid, true
 }
 
-func (s *seenTokens) add(token string, who *Subject, expires time.Time) {
+func (s *seenTokens) add(token string, who *Subject, kid string, expires time.Time) {
 	if s == nil {
 		return
 	}
@@ -48,5 +49,5 @@ func (s *seenTokens) add(token string, who *Subject, expires time.Time) {
 	if len(s.tokens) >= maxSeen {
 		clear(s.tokens)
 	}
-	s.tokens[sha256.Sum256([]byte(token))] = seenToken{*who, expires}
+	s.tokens[sha256.Sum256([]byte(token))] = seenToken{*who, kid, expires}
 }

@@ -216,7 +216,9 @@ func (s *Service) SetAdmin(ctx context.Context, name string, admin bool) error {
 }
 
 // Remove deletes a user and everything of its.
-func (s *Service) Remove(ctx context.Context, name string) error { return s.store.DeleteUser(ctx, name) }
+func (s *Service) Remove(ctx context.Context, name string) error {
+	return s.store.DeleteUser(ctx, name)
+}
 
 // Revoke ends a user's sessions, API keys and tokens of all kinds. It works for users of the password file too.
 func (s *Service) Revoke(ctx context.Context, name string) error {
