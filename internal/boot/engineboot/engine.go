@@ -4,6 +4,7 @@ package engineboot
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -42,7 +44,7 @@ func Run(ctx context.Context, cfg *engineconfig.Config, b Build, log *slog.Logge
 	if err != nil {
 		return err
 	}
-	listeners, err := listen(cfg)
+	listeners, err := listen(cfg, log)
 	if err != nil {
 		return err
 	}
@@ -83,10 +85,24 @@ func lockRoots(cfg *engineconfig.Config, down *closers) error {
 	return nil
 }
 
-func listen(cfg *engineconfig.Config) ([]net.Listener, error) {
+func listen(cfg *engineconfig.Config, log *slog.Logger) ([]net.Listener, error) {
 	var all []net.Listener
+	var secure *tls.Config
+	if cfg.TLS {
+		var err error
+		ca := ""
+		if cfg.TLSVerify {
+			ca = cfg.TLSCACert
+		}
+		if secure, err = listener.TLS(cfg.TLSCert, cfg.TLSKey, ca); err != nil {
+			return nil, err
+		}
+	}
 	for _, h := range cfg.Hosts {
-		ls, err := listener.Listen(h, cfg.Group)
+		if strings.HasPrefix(h, "tcp://") && !cfg.TLSVerify {
+			log.Warn("whoever reaches this address is root on this host: use --tlsverify", "host", h)
+		}
+		ls, err := listener.Listen(h, cfg.Group, secure)
 		if err != nil {
 			for _, l := range all {
 				_ = l.Close()

@@ -113,6 +113,20 @@ type Config struct {
 	UserlandProxy bool     `json:"userland-proxy"`
 	Experimental  bool     `json:"experimental"`
 
+	TLS                 bool            `json:"tls"`
+	TLSVerify           bool            `json:"tlsverify"`
+	TLSCACert           string          `json:"tlscacert"`
+	TLSCert             string          `json:"tlscert"`
+	TLSKey              string          `json:"tlskey"`
+	MetricsAddr         string          `json:"metrics-addr"`
+	MinAPIVersion       string          `json:"min-api-version"`
+	Features            map[string]bool `json:"features"`
+	HTTPProxy           string          `json:"http-proxy"`
+	HTTPSProxy          string          `json:"https-proxy"`
+	NoProxy             string          `json:"no-proxy"`
+	Proxies             Proxies         `json:"proxies"`
+	MaxDownloadAttempts int             `json:"max-download-attempts"`
+
 	// RefuseNewerClients answers 400 to API versions above the newest; Longshore's own key.
 	RefuseNewerClients bool `json:"refuse-newer-clients"`
 	// BuildContextLimit bounds an unpacked build context, 0: no limit; BuildLocalRemotes lets a build's remote be an address
@@ -131,7 +145,7 @@ func Default() *Config {
 		MTU: 1500, ICC: true, IP: "0.0.0.0", IPForward: true, IPMasq: true,
 		LogDriver: "json-file", LogOpts: map[string]string{}, Runtimes: map[string]Runtime{},
 		DefaultUlimits: map[string]units.Ulimit{}, DefaultShmSize: 64 << 20, DefaultIpcMode: "private",
-		MaxDownloads: 3, MaxUploads: 5, IPTables: true, IP6Tables: true, NetworkOpts: map[string]map[string]string{}, UserlandProxy: true, File: DefaultFile,
+		MaxDownloads: 3, MaxUploads: 5, MaxDownloadAttempts: 5, Features: map[string]bool{}, IPTables: true, IP6Tables: true, NetworkOpts: map[string]map[string]string{}, UserlandProxy: true, File: DefaultFile,
 	}
 }
 
@@ -184,7 +198,7 @@ func isSlice(name string) bool { return len(name) > len(".slice") && strings.Has
 
 // Validate checks values that parse but cannot work, naming the key.
 func (c *Config) Validate() error {
-	for _, check := range []func() error{c.validateDaemon, c.validateNetwork, c.validateContainers} {
+	for _, check := range []func() error{c.validateDaemon, c.validateAPI, c.validateNetwork, c.validateContainers} {
 		if err := check(); err != nil {
 			return err
 		}

@@ -22,10 +22,9 @@ var notYet = []string{
 	"allow-nondistributable-artifacts", "api-cors-header", "authorization-plugins", "builder",
 	"containerd", "containerd-namespace", "containerd-plugin-namespace", "cpu-rt-period", "cpu-rt-runtime", "cluster-advertise",
 	"cluster-store", "cluster-store-opts", "deprecated-key-path",
-	"disable-legacy-registry", "features", "graph", "http-proxy", "https-proxy",
-	"max-download-attempts", "metrics-addr", "min-api-version", "network-control-plane-mtu", "network-diagnostic-port", "no-proxy",
-	"node-generic-resources", "proxies", "raw-logs", "rootless", "selinux-enabled", "storage-opts", "swarm-default-advertise-addr",
-	"tls", "tlscacert", "tlscert", "tlskey", "tlsverify",
+	"disable-legacy-registry", "graph",
+	"network-control-plane-mtu", "network-diagnostic-port",
+	"node-generic-resources", "raw-logs", "rootless", "selinux-enabled", "storage-opts", "swarm-default-advertise-addr",
 }
 
 // Parse reads args (without the program's name) and the configuration file that they name, and validates the result.
@@ -58,6 +57,7 @@ func (c *Config) Complete(f *pflag.FlagSet) error {
 	if len(c.Hosts) == 0 {
 		c.Hosts = []string{DefaultHost}
 	}
+	c.settleAPI()
 	if c.Debug {
 		c.LogLevel = "debug"
 	}

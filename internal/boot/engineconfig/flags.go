@@ -14,12 +14,13 @@ var flagOf = map[string]string{
 	"insecure-registries": "insecure-registry", "registry-mirrors": "registry-mirror",
 	"default-address-pools": "default-address-pool", "default-ulimits": "default-ulimit",
 	"cdi-spec-dirs": "cdi-spec-dir", "dns-opts": "dns-opt", "exec-opts": "exec-opt", "host-gateway-ips": "host-gateway-ip",
-	"default-network-opts": "default-network-opt",
+	"default-network-opts": "default-network-opt", "features": "feature",
 }
 
 // AddFlags declares dockerd's flags over c.
 func (c *Config) AddFlags(f *pflag.FlagSet) {
 	c.daemonFlags(f)
+	c.apiFlags(f)
 	c.networkFlags(f)
 	c.containerFlags(f)
 }

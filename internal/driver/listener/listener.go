@@ -2,6 +2,7 @@
 package listener
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,9 +20,10 @@ import (
 	"longshore/internal/core/fault"
 )
 
-// Listen opens one host: unix://path, tcp://address:port (port 2375 by default) or fd:// (systemd socket activation;
-// it may give several). Unix sockets become 0660 root:group; an unknown group leaves them to root.
-func Listen(host, group string) ([]net.Listener, error) {
+// Listen opens one host: unix://path, tcp://address:port (port 2375 by default, 2376 with TLS) or fd:// (systemd socket
+// activation; it may give several). Unix sockets become 0660 root:group; an unknown group leaves them to root. What is
+// no unix socket speaks TLS when a configuration is given.
+func Listen(host, group string, secure *tls.Config) ([]net.Listener, error) {
 	if !strings.Contains(host, "://") {
 		host = "tcp://" + host
 	}
@@ -34,21 +36,26 @@ func Listen(host, group string) ([]net.Listener, error) {
 		l, err := listenUnix(u.Host+u.Path, group)
 		return []net.Listener{l}, err
 	case "tcp":
-		l, err := listenTCP(u)
-		return []net.Listener{l}, err
+		port := "2375"
+		if secure != nil {
+			port = "2376"
+		}
+		l, err := listenTCP(u, port)
+		return secured([]net.Listener{l}, secure), err
 	case "fd":
-		return listenFD(u.Host)
+		ls, err := listenFD(u.Host)
+		return secured(ls, secure), err
 	}
 	return nil, fault.Invalid("invalid bind address %q: the scheme must be unix, tcp or fd", host)
 }
 
-func listenTCP(u *url.URL) (net.Listener, error) {
+func listenTCP(u *url.URL, port string) (net.Listener, error) {
 	if u.Path != "" && u.Path != "/" {
 		return nil, fault.Invalid("invalid bind address %q: should not contain a path element", u.String())
 	}
 	addr := u.Host
 	if u.Port() == "" {
-		addr = net.JoinHostPort(u.Hostname(), "2375")
+		addr = net.JoinHostPort(u.Hostname(), port)
 	}
 	l, err := net.Listen("tcp", addr)
 	if err != nil {

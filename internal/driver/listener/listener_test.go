@@ -9,14 +9,14 @@ import (
 
 func TestUnix(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "d", "s.sock")
-	ls, err := Listen("unix://"+path, "0")
+	ls, err := Listen("unix://"+path, "0", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if fi, err := os.Stat(path); err != nil || fi.Mode().Perm() != 0o660 {
 		t.Fatalf("mode %v %v", fi.Mode(), err)
 	}
-	if _, err := Listen("unix://"+path, "0"); err == nil {
+	if _, err := Listen("unix://"+path, "0", nil); err == nil {
 		t.Fatal("a served socket must be refused")
 	}
 	// A socket left by a killed daemon is replaced.
@@ -24,7 +24,7 @@ func TestUnix(t *testing.T) {
 	if err := ls[0].Close(); err != nil {
 		t.Fatal(err)
 	}
-	ls, err = Listen("unix://"+path, "0")
+	ls, err = Listen("unix://"+path, "0", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,21 +34,21 @@ func TestUnix(t *testing.T) {
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Listen("unix://"+path, "0"); err == nil {
+	if _, err := Listen("unix://"+path, "0", nil); err == nil {
 		t.Fatal("an ordinary file must not be removed")
 	}
 }
 
 func TestRefused(t *testing.T) {
 	for _, h := range []string{"ftp://x", "unix://", "tcp://127.0.0.1:0/path", "fd://", "tcp://%zz"} {
-		if ls, err := Listen(h, ""); err == nil {
+		if ls, err := Listen(h, "", nil); err == nil {
 			t.Errorf("%s must be refused, got %v", h, ls[0].Addr())
 		}
 	}
 }
 
 func TestTCP(t *testing.T) {
-	ls, err := Listen("127.0.0.1:0", "")
+	ls, err := Listen("127.0.0.1:0", "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
