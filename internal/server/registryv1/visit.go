@@ -27,7 +27,8 @@ type visit struct {
 }
 
 // enter finds out who asks: by a token, which opens a session; by the session's cookie; by name and password; or not at all.
-func (x *exchange) enter() error {
+// repo is what the request is about, empty for images.
+func (x *exchange) enter(repo distribution.RepoName) error {
 	ctx := x.r.Context()
 	token, isToken := wirev1.ParseToken(x.r.Header.Get("Authorization"))
 	var session *hub.Grant
@@ -48,7 +49,7 @@ func (x *exchange) enter() error {
 			return err
 		}
 		session = &g
-	case session != nil:
+	case session != nil && (repo == "" || session.Repo == repo || !x.gate.Options().Standalone):
 	default:
 		return x.enterAlone()
 	}
@@ -74,6 +75,9 @@ func (x *exchange) redeem(t wirev1.Token) (hub.Grant, error) {
 		return hub.Grant{}, hub.ErrToken
 	}
 	g, err := x.hub.Redeem(x.r.Context(), t.Signature, repo, hub.Access(t.Access))
+	if errdefs.IsUnauthorized(err) && t.Repository == string(wirev1.Bare(repo)) {
+		g, err = x.hub.Redeem(x.r.Context(), t.Signature, wirev1.Bare(repo), hub.Access(t.Access))
+	}
 	if err != nil {
 		return g, err
 	}
@@ -123,12 +127,16 @@ func (x *exchange) mayEither(repo distribution.RepoName, reference string, actio
 
 // caller is the visitor as service/registryv1 knows one.
 func (x *exchange) caller() service.Caller {
-	c := service.Caller{User: x.visit.who.Name}
+	who := x.visit.who
+	c := service.Caller{User: who.Name}
 	if g := x.visit.grant; g != nil {
 		c.Repo = g.Repo
-		return c
+		// A session may be for less than its user may do; that of nobody in standalone mode is not.
+		c.Narrow = !who.IsAnonymous() || !x.gate.Options().Standalone
 	}
-	c.Readable = x.gate.Readable(x.r, x.visit.who)
+	if !c.Narrow {
+		c.Readable = x.gate.Readable(x.r, who)
+	}
 	return c
 }
 
@@ -138,7 +146,7 @@ const unplaced = distribution.RepoName("_v1")
 // reading is for images that are asked for.
 func reading(do action) action {
 	return func(x *exchange) error {
-		if err := x.enter(); err != nil {
+		if err := x.enter(""); err != nil {
 			return err
 		}
 		if g := x.visit.grant; g != nil {
@@ -153,7 +161,7 @@ func reading(do action) action {
 // writing is for images that are pushed.
 func writing(do action) action {
 	return func(x *exchange) error {
-		if err := x.enter(); err != nil {
+		if err := x.enter(""); err != nil {
 			return err
 		}
 		repo := unplaced
@@ -171,7 +179,7 @@ func writing(do action) action {
 // that clients of today have pushed: they know no library.
 func on(a auth.Action, do action) action {
 	return func(x *exchange) error {
-		if err := x.enter(); err != nil {
+		if err := x.enter(x.repo); err != nil {
 			return err
 		}
 		if a == auth.Read {

@@ -86,11 +86,13 @@ func New(r Registry, g graph.Store, cfg Config) *Service {
 
 // Caller is who asks, as far as images are concerned: their names are known to all repositories.
 type Caller struct {
-	// Repo is the repository that a session is for: nothing else is seen or changed then. Empty in standalone mode.
+	// Repo is the repository that a session is for; nothing else is changed then. Empty without a session.
 	Repo distribution.RepoName
+	// Narrow sessions see nothing else either.
+	Narrow bool
 	// User keeps apart what has no repository yet.
 	User string
-	// Readable says which repositories the caller may read; nil means all. It is not asked when Repo is set.
+	// Readable says which repositories a caller that is not narrow may read; nil means all.
 	Readable func(distribution.RepoName) bool
 }
 
@@ -138,7 +140,7 @@ func (s *Service) find(ctx context.Context, c Caller, id imagev1.ID) (found, err
 	f := found{repo: c.place()}
 	var err error
 	f.Image, err = s.graph.Image(ctx, f.repo, id)
-	if err == nil && f.State == graph.Complete || c.Repo != "" || err != nil && !errdefs.IsNotFound(err) {
+	if err == nil && f.State == graph.Complete || c.Narrow || err != nil && !errdefs.IsNotFound(err) {
 		return f, told(err, errImage)
 	}
 	unfinished := err == nil
@@ -266,10 +268,14 @@ func (s *Service) DeleteTag(ctx context.Context, repo distribution.RepoName, tag
 
 // DeleteRepository deletes a repository with everything in it, and what the index knows of it.
 func (s *Service) DeleteRepository(ctx context.Context, repo distribution.RepoName) error {
-	if err := told(s.registry.DeleteRepository(ctx, repo), errRepo); err != nil {
+	there, err := s.Has(ctx, repo)
+	if err != nil {
 		return err
 	}
-	return nil
+	if err := told(s.registry.DeleteRepository(ctx, repo), errRepo); err != nil || there {
+		return err
+	}
+	return errRepo // what no tag has named was not seen
 }
 
 // Private says whether a repository calls itself private; it is said in its properties.

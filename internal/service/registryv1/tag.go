@@ -90,13 +90,13 @@ func (s *Service) retag(ctx context.Context, repo distribution.RepoName, tag dis
 // gather finds an image with its parents, base first, and makes their layers visible in the repository.
 func (s *Service) gather(ctx context.Context, c Caller, repo distribution.RepoName, id imagev1.ID) ([]found, error) {
 	var chain []found
-	within := Caller{Repo: repo}
+	within := Caller{Repo: repo, Narrow: true}
 	for id != "" {
 		if len(chain) == maxAncestry {
 			return nil, fault.Invalid("Image depends on more than %d parents", maxAncestry)
 		}
 		f, err := s.find(ctx, within, id)
-		if c.Repo == "" && (errdefs.IsNotFound(err) || err == nil && f.State == graph.Pending) {
+		if !c.Narrow && (errdefs.IsNotFound(err) || err == nil && f.State == graph.Pending) {
 			f, err = s.find(ctx, c, id)
 		}
 		switch {

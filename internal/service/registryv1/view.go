@@ -33,6 +33,9 @@ func (s *Service) Tags(ctx context.Context, repo distribution.RepoName) (map[dis
 	if err != nil {
 		return nil, told(err, errRepo)
 	}
+	if len(tops) == 0 { // a repository comes to be with its first tag
+		return nil, errRepo
+	}
 	tags := make(map[distribution.Tag]imagev1.ID, len(tops))
 	for _, t := range tops {
 		if t.Top == "" {
