@@ -18,7 +18,6 @@ import (
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/metadata"
 	"github.com/containerd/containerd/v2/core/snapshots"
-	"github.com/moby/buildkit/client"
 	digest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -62,12 +61,15 @@ type Config struct {
 	Runtime      string
 	CgroupParent string
 	DNS          DNS
-	// GC are the policies by which the cache shrinks; none: it never does by itself.
-	GC         []client.PruneInfo
-	Registries Registries
+	GC           GC
+	// Entitlements are what builds may ask for: "network.host", "security.insecure", "device".
+	Entitlements []string
+	Registries   Registries
 	// HostGateways are the addresses that "host-gateway" stands for.
 	HostGateways func() []netip.Addr
 	Log          *slog.Logger
+
+	idle func() // told when no step runs any more
 }
 
 // DNS is what steps find in /etc/resolv.conf; without servers it is made of the host's.
@@ -89,6 +91,8 @@ type Builder struct {
 	core   *core // nil until first used
 	closed bool
 
+	idle chan struct{} // no step runs any more; capacity 1
+
 	running running
 }
 
@@ -99,7 +103,14 @@ func New(cfg Config, deps Deps) *Builder {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Builder{cfg: cfg, deps: deps, running: running{builds: map[string]context.CancelFunc{}}}
+	b := &Builder{cfg: cfg, deps: deps, idle: make(chan struct{}, 1), running: running{builds: map[string]context.CancelFunc{}}}
+	b.cfg.idle = func() {
+		select {
+		case b.idle <- struct{}{}:
+		default:
+		}
+	}
+	return b
 }
 
 // open makes the solver at first use.

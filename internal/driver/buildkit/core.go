@@ -22,7 +22,6 @@ import (
 	"github.com/moby/buildkit/solver"
 	"github.com/moby/buildkit/solver/bboltcachestorage"
 	"github.com/moby/buildkit/util/db/boltutil"
-	"github.com/moby/buildkit/util/entitlements"
 	"github.com/moby/buildkit/worker"
 	"go.etcd.io/bbolt"
 	"google.golang.org/grpc"
@@ -92,7 +91,7 @@ func newController(ctx context.Context, cfg Config, c *core) (*control.Controlle
 			"registry": registry.ResolveCacheImporterFunc(c.sessions, w.ContentStore(), cfg.Registries.hosts),
 			"local":    local.ResolveCacheImporterFunc(c.sessions),
 		},
-		Entitlements: []string{string(entitlements.EntitlementNetworkHost), string(entitlements.EntitlementSecurityInsecure), string(entitlements.EntitlementDevice)},
+		Entitlements: cfg.Entitlements,
 		HistoryDB:    history, CacheStore: keys, LeaseManager: w.LeaseManager(), ContentStore: w.ContentStore(),
 		HistoryConfig:  &config.HistoryConfig{MaxAge: config.Duration{Duration: 48 * time.Hour}, MaxEntries: &kept},
 		GarbageCollect: w.GarbageCollect, GracefulStop: c.stop,

@@ -3,7 +3,6 @@ package buildkit
 import (
 	"context"
 	"fmt"
-	"log/slog"
 
 	resourcestypes "github.com/moby/buildkit/executor/resources/types"
 	"github.com/moby/buildkit/identity"
@@ -15,19 +14,16 @@ import (
 )
 
 // networkProviders are the modes that a step may ask for: the engine's default network, the host's, none.
-func networkProviders(n Networks, log *slog.Logger) map[pb.NetMode]bknet.Provider {
+func networkProviders(n Networks, s *steps) map[pb.NetMode]bknet.Provider {
 	return map[pb.NetMode]bknet.Provider{
-		pb.NetMode_UNSET: engineNetwork{n, log},
-		pb.NetMode_HOST:  bknet.NewHostProvider(),
-		pb.NetMode_NONE:  bknet.NewNoneProvider(),
+		pb.NetMode_UNSET: counted{engineNetwork{n}, s},
+		pb.NetMode_HOST:  counted{bknet.NewHostProvider(), s},
+		pb.NetMode_NONE:  counted{bknet.NewNoneProvider(), s},
 	}
 }
 
 // engineNetwork gives each step a sandbox on the engine's default bridge.
-type engineNetwork struct {
-	networks Networks
-	log      *slog.Logger
-}
+type engineNetwork struct{ networks Networks }
 
 // New implements BuildKit's network.Provider.
 func (e engineNetwork) New(ctx context.Context, hostname string, _ bknet.NamespaceOptions) (bknet.Namespace, error) {

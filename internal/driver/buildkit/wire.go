@@ -40,7 +40,25 @@ func (b *Builder) Session(ctx context.Context, conn net.Conn, meta map[string][]
 		_ = conn.Close()
 		return err
 	}
-	return c.sessions.HandleConn(ctx, conn, meta)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	return c.sessions.HandleConn(ctx, &tied{conn, cancel}, meta)
+}
+
+// tied is a session's connection that ends the session when the client has gone: left alone, the session would notice
+// with its next health check.
+type tied struct {
+	net.Conn
+	gone context.CancelFunc
+}
+
+// Read implements net.Conn.
+func (t *tied) Read(p []byte) (int, error) {
+	n, err := t.Conn.Read(p)
+	if err != nil {
+		t.gone()
+	}
+	return n, err
 }
 
 // Control implements build.Wire. The connection is HTTP/2 without TLS from its first byte.

@@ -59,6 +59,10 @@ func newWorker(ctx context.Context, cfg Config, deps Deps) (*localWorker, error)
 }
 
 func workerOpt(cfg Config, deps Deps) (opt base.WorkerOpt, err error) {
+	policies, err := cfg.GC.policies(cfg.Root)
+	if err != nil {
+		return opt, err
+	}
 	id, err := base.ID(cfg.Root)
 	if err != nil {
 		return opt, fmt.Errorf("read worker ID: %w", err)
@@ -67,7 +71,7 @@ func workerOpt(cfg Config, deps Deps) (opt base.WorkerOpt, err error) {
 	if err != nil {
 		return opt, fmt.Errorf("watch resources: %w", err)
 	}
-	providers := networkProviders(deps.Networks, cfg.Log)
+	providers := networkProviders(deps.Networks, newSteps(cfg.cgroupParent(), cfg.idle))
 	exec, err := newExecutor(cfg, providers, monitor)
 	if err != nil {
 		return opt, err
@@ -87,7 +91,7 @@ func workerOpt(cfg Config, deps Deps) (opt base.WorkerOpt, err error) {
 			"org.mobyproject.buildkit.worker.moby.host-gateway-ip": hostGateway(cfg),
 		},
 		Platforms:        []ocispec.Platform{platforms.Normalize(platforms.DefaultSpec())},
-		GCPolicy:         cfg.GC,
+		GCPolicy:         policies,
 		BuildkitVersion:  client.BuildkitVersion{Package: version.Package, Version: version.Version, Revision: version.Revision},
 		NetworkProviders: providers, Executor: exec, ResourceMonitor: monitor,
 		Snapshotter:  containerdsnapshot.NewSnapshotter(snapshotterName, snaps, namespace, nil),
