@@ -77,11 +77,18 @@ func image(n int, layer string) graph.Image {
 	return i
 }
 
-func manifest(t *testing.T, r Rig, repo distribution.RepoName, name string, tags []distribution.Tag, blobs ...digest.Digest) digest.Digest {
+// names is a repository, a manifest's name and its tags.
+type names struct {
+	repo distribution.RepoName
+	name string
+	tags []distribution.Tag
+}
+
+func manifest(t *testing.T, r Rig, n names, blobs ...digest.Digest) digest.Digest {
 	t.Helper()
-	must(t, r.Index.PutManifest(ctx, registryindex.ManifestPut{Repo: repo, Tags: tags, Blobs: blobs, Manifest: registryindex.Manifest{
-		Digest: sum(name), MediaType: "m", Payload: []byte(name), Pushed: epoch}}))
-	return sum(name)
+	must(t, r.Index.PutManifest(ctx, registryindex.ManifestPut{Repo: n.repo, Tags: n.tags, Blobs: blobs, Manifest: registryindex.Manifest{
+		Digest: sum(n.name), MediaType: "m", Payload: []byte(n.name), Pushed: epoch}}))
+	return sum(n.name)
 }
 
 // push is the way of an image from its document to its completion.
@@ -153,7 +160,7 @@ func begin(t *testing.T, r Rig) {
 func chains(t *testing.T, r Rig) {
 	link(t, r, "r", sum("a"), epoch)
 	link(t, r, "r", sum("b"), epoch)
-	m := manifest(t, r, "r", "m", []distribution.Tag{"v1"}, sum("a"), sum("b"))
+	m := manifest(t, r, names{"r", "m", []distribution.Tag{"v1"}}, sum("a"), sum("b"))
 	list := []graph.Image{image(1, "a"), image(2, ""), image(3, "b")}
 	list[1].Empty = true
 	class(t, r.Graph.PutChain(ctx, "r", sum("nothing"), list), errdefs.IsNotFound)
@@ -181,7 +188,7 @@ func chains(t *testing.T, r Rig) {
 	link(t, r, "r", sum("c"), epoch)
 	again := image(1, "c")
 	again.DiffID = list[0].DiffID
-	n := manifest(t, r, "r", "n", nil, sum("c"))
+	n := manifest(t, r, names{"r", "n", nil}, sum("c"))
 	must(t, r.Graph.PutChain(ctx, "r", n, []graph.Image{again}))
 	got, err = r.Graph.Chain(ctx, "r", n)
 	must(t, err)
@@ -200,7 +207,7 @@ func collection(t *testing.T, r Rig) {
 	link(t, r, "r", sum("a"), epoch)
 	link(t, r, "r", sum("empty"), epoch)
 	link(t, r, "r", sum("loose"), epoch)
-	m := manifest(t, r, "r", "m", []distribution.Tag{"v1"}, sum("a"))
+	m := manifest(t, r, names{"r", "m", []distribution.Tag{"v1"}}, sum("a"))
 	empty := image(2, "empty")
 	empty.Empty = true
 	must(t, r.Graph.PutChain(ctx, "r", m, []graph.Image{image(1, "a"), empty}))
@@ -259,7 +266,7 @@ func unlink(t *testing.T, r Rig) {
 	_, err := r.Graph.Image(ctx, "r", id(1))
 	class(t, err, errdefs.IsNotFound)
 	link(t, r, "r", sum("e"), epoch)
-	m := manifest(t, r, "r", "m", nil)
+	m := manifest(t, r, names{"r", "m", nil})
 	must(t, r.Graph.PutChain(ctx, "r", m, []graph.Image{image(1, "e")}))
 	class(t, r.Index.Unlink(ctx, "r", sum("e")), errdefs.IsFailedPrecondition)
 }
@@ -268,7 +275,7 @@ func deletion(t *testing.T, r Rig) {
 	class(t, r.Index.DeleteRepository(ctx, "r", epoch), errdefs.IsNotFound)
 	for _, repo := range []distribution.RepoName{"r", "s"} {
 		link(t, r, repo, sum("a"), epoch)
-		m := manifest(t, r, repo, "m", []distribution.Tag{"v1", "v2"}, sum("a"))
+		m := manifest(t, r, names{repo, "m", []distribution.Tag{"v1", "v2"}}, sum("a"))
 		must(t, r.Graph.PutChain(ctx, repo, m, []graph.Image{image(1, "a")}))
 	}
 	later := epoch.Add(time.Hour)
@@ -296,8 +303,8 @@ func tops(t *testing.T, r Rig) {
 	_, err := r.Graph.Tops(ctx, "r")
 	class(t, err, errdefs.IsNotFound)
 	link(t, r, "r", sum("a"), epoch)
-	m := manifest(t, r, "r", "m", []distribution.Tag{"v2", "latest"}, sum("a"))
-	manifest(t, r, "r", "n", []distribution.Tag{"other"}, sum("a"))
+	m := manifest(t, r, names{"r", "m", []distribution.Tag{"v2", "latest"}}, sum("a"))
+	manifest(t, r, names{"r", "n", []distribution.Tag{"other"}}, sum("a"))
 	must(t, r.Graph.PutChain(ctx, "r", m, []graph.Image{image(1, "a"), image(2, "")}))
 	got, err := r.Graph.Tops(ctx, "r")
 	must(t, err)
@@ -370,7 +377,7 @@ func hub(t *testing.T, r Rig) {
 func search(t *testing.T, r Rig) {
 	for _, repo := range []distribution.RepoName{"library/ubuntu", "team/ubuntu_base", "team/ubuntuxbase", "team/other", "hidden/ubuntu"} {
 		link(t, r, repo, sum("a"), epoch)
-		manifest(t, r, repo, "m", []distribution.Tag{"v1"}, sum("a"))
+		manifest(t, r, names{repo, "m", []distribution.Tag{"v1"}}, sum("a"))
 	}
 	link(t, r, "untagged/ubuntu", sum("a"), epoch)
 	change := func(name distribution.RepoName, f func(*graph.Repository)) {
@@ -401,7 +408,7 @@ func search(t *testing.T, r Rig) {
 
 func unsummed(t *testing.T, r Rig) {
 	link(t, r, "r", sum("a"), epoch)
-	m := manifest(t, r, "r", "m", nil, sum("a"))
+	m := manifest(t, r, names{"r", "m", nil}, sum("a"))
 	done := image(2, "a")
 	done.Payload = "sha256:x"
 	must(t, r.Graph.PutChain(ctx, "r", m, []graph.Image{image(1, "a"), done, image(3, "")}))
