@@ -37,7 +37,7 @@ func (s *Service) Inspect(ctx context.Context, ref string, o InspectOptions) (*c
 		Driver: s.cfg.StorageDriver, Platform: rec.Image.OS, AppArmorProfile: s.launcher.AppArmorProfile(rec.HostConfig), LogPath: launch.LogPath(dir, rec),
 		HostnamePath: filepath.Join(names, "hostname"), HostsPath: filepath.Join(names, "hosts"),
 		ResolvConfPath: filepath.Join(names, "resolv.conf"), ExecIDs: h.execIDs(),
-		HostConfig: rec.HostConfig, Config: rec.Config, Mounts: mounts.Points(rec.Mounts), NetworkSettings: listing.NetworkSettings(rec),
+		HostConfig: launch.ShownHost(rec, s.recordOf), Config: rec.Config, Mounts: mounts.Points(rec.Mounts), NetworkSettings: listing.NetworkSettings(rec),
 		ImageManifestDescriptor: rec.Image.Manifest,
 		Storage:                 &storage.Storage{RootFS: &storage.RootFSStorage{Snapshot: &storage.RootFSStorageSnapshot{Name: s.cfg.StorageDriver}}},
 	}

@@ -77,28 +77,8 @@ func (s *Service) joins(rec *core.Record) (j launch.Joins, err error) {
 		}
 		j.PID = fmt.Sprintf("/proc/%d/ns/pid", other.State.PID)
 	}
-	j.LinkEnv, err = s.linkEnv(rec)
+	j.LinkEnv, err = launch.LinkEnv(rec, s.recordOf)
 	return j, err
-}
-
-// linkEnv are the variables of the containers that a container of the default bridge links to.
-func (s *Service) linkEnv(rec *core.Record) (env []string, err error) {
-	if rec.HostConfig.NetworkMode.IsUserDefined() {
-		return nil, nil
-	}
-	for _, l := range rec.HostConfig.Links {
-		target, alias := launch.ParseLink(l)
-		h, err := s.find(target)
-		if err != nil {
-			return nil, err
-		}
-		more, err := launch.Link{Name: "/" + rec.Name + "/" + alias, Child: h.record()}.Env()
-		if err != nil {
-			return nil, err
-		}
-		env = append(env, more...)
-	}
-	return env, nil
 }
 
 func (s *Service) donor(ref, what string) (*core.Record, error) {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 
 	core "longshore/internal/core/container"
@@ -30,6 +31,45 @@ func ParseLink(link string) (target, alias string) {
 		return target, path.Base(target)
 	}
 	return target, path.Base(alias)
+}
+
+// Finder looks a container up by name or ID.
+type Finder func(ref string) (*core.Record, error)
+
+// LinkEnv are the variables of the containers that a container of the default bridge links to.
+func LinkEnv(rec *core.Record, find Finder) (env []string, err error) {
+	if rec.HostConfig.NetworkMode.IsUserDefined() {
+		return nil, nil
+	}
+	for _, l := range rec.HostConfig.Links {
+		target, alias := ParseLink(l)
+		child, err := find(target)
+		if err != nil {
+			return nil, err
+		}
+		more, err := Link{Name: "/" + rec.Name + "/" + alias, Child: child}.Env()
+		if err != nil {
+			return nil, err
+		}
+		env = append(env, more...)
+	}
+	return env, nil
+}
+
+// ShownHost is the host configuration as inspect shows it: links by the present names, "/target:/container/alias".
+func ShownHost(rec *core.Record, find Finder) *container.HostConfig {
+	if len(rec.HostConfig.Links) == 0 || rec.HostConfig.NetworkMode.IsUserDefined() {
+		return rec.HostConfig
+	}
+	hc := *rec.HostConfig
+	hc.Links = nil
+	for _, l := range rec.HostConfig.Links {
+		target, alias := ParseLink(l)
+		if child, err := find(target); err == nil {
+			hc.Links = append(hc.Links, "/"+child.Name+":/"+rec.Name+"/"+alias)
+		}
+	}
+	return &hc
 }
 
 // Env is what a container learns of the other one.

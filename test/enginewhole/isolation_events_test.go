@@ -1,0 +1,323 @@
+package enginewhole
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"longshore/test/harness"
+)
+
+type message struct {
+	Type, Action string
+	Actor        struct {
+		ID         string
+		Attributes map[string]string
+	}
+	Scope    string `json:"scope"`
+	TimeNano int64  `json:"timeNano"`
+}
+
+// happened are the events since a time, in order.
+func happened(t *testing.T, d *harness.Daemon, since time.Time) []message {
+	t.Helper()
+	status, text := call(t, d, "GET", fmt.Sprintf("/events?since=%d.%09d&until=%d.%09d", since.Unix(), since.Nanosecond(), time.Now().Unix(), time.Now().Nanosecond()), nil)
+	if status != 200 {
+		t.Fatalf("events: %d %s", status, text)
+	}
+	var out []message
+	for dec := json.NewDecoder(strings.NewReader(text)); ; {
+		var m message
+		if err := dec.Decode(&m); err == io.EOF {
+			return out
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, m)
+	}
+}
+
+// detach sends a request that takes the connection over, presses the key and waits until the daemon lets go.
+func detach(t *testing.T, d *harness.Daemon, path, body, key string) {
+	t.Helper()
+	c, err := net.Dial("unix", d.Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+	fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", path, len(body), body)
+	r := bufio.NewReader(c)
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil || resp.StatusCode != 101 {
+		t.Fatalf("%s: %v %v", path, resp, err)
+	}
+	if _, err := io.WriteString(c, key); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, r); err != nil {
+		t.Errorf("%s: the connection did not end: %v", path, err)
+	}
+}
+
+// TestEvents does everything that docker tells of and looks for the event.
+func TestEvents(t *testing.T) {
+	d := harness.New(t)
+	d.Command = "serve" // with a registry, to push to
+	d.Up()
+	began := time.Now()
+	d.Busybox()
+	containerEvents(t, d)
+	imageEvents(t, d)
+	otherEvents(t, d)
+
+	seen := map[string]message{}
+	for _, m := range happened(t, d, began) {
+		action, _, _ := strings.Cut(m.Action, ": ")
+		seen[m.Type+" "+action] = m
+		if m.TimeNano == 0 || m.Scope != "local" {
+			t.Errorf("%s %s has no time or scope: %+v", m.Type, m.Action, m)
+		}
+	}
+	for kind, actions := range map[string]string{
+		"container": "attach commit archive-path extract-to-dir create destroy detach die exec_create exec_start exec_die exec_detach export health_status kill oom pause prune rename resize restart start stop top unpause update",
+		"image":     "delete import load pull push save tag untag create prune",
+		"volume":    "create destroy mount unmount prune",
+		"network":   "create connect disconnect destroy prune",
+	} {
+		for _, a := range strings.Fields(actions) {
+			if _, ok := seen[kind+" "+a]; !ok {
+				if a == "oom" && !hasMemoryLimit(d) {
+					continue
+				}
+				t.Errorf("no event %q of a %s", a, kind)
+			}
+		}
+	}
+	for what, attrs := range map[string][]string{
+		"container die": {"exitCode", "image", "name", "execDuration"}, "container commit": {"team", "comment", "imageID", "imageRef"}, "container kill": {"signal"}, "container rename": {"oldName"},
+		"container exec_die": {"execID", "exitCode"}, "container resize": {"height", "width"}, "container prune": {"reclaimed"},
+		"volume mount": {"driver", "container", "destination", "read/write", "propagation"}, "volume create": {"driver"},
+		"network connect": {"container", "name", "type"}, "image prune": {"reclaimed"}, "image push": {"name"},
+	} {
+		for _, a := range attrs {
+			if _, ok := seen[what].Actor.Attributes[a]; !ok {
+				t.Errorf("%s has no attribute %q: %v", what, a, seen[what].Actor.Attributes)
+			}
+		}
+	}
+	out := d.OK("events", "--since", strconv.FormatInt(began.Unix(), 10), "--until", strconv.FormatInt(time.Now().Unix()+1, 10),
+		"--filter", "type=container", "--filter", "event=rename", "--filter", "label=team=blue", "--format", "{{.Action}} {{.Actor.Attributes.name}}")
+	if out != "rename main" {
+		t.Errorf("filtered: %q", out)
+	}
+}
+
+func hasMemoryLimit(d *harness.Daemon) bool { return d.OK("info", "-f", "{{.MemoryLimit}}") == "true" }
+
+func containerEvents(t *testing.T, d *harness.Daemon) {
+	t.Helper()
+	d.OK("run", "-dit", "--name", "first", "--label", "team=blue", "--health-cmd", "true", "--health-interval", "1s", "-v", "vol:/v", "busybox", "sh")
+	d.OK("rename", "first", "main")
+	d.OK("exec", "main", "true")
+	d.OK("top", "main")
+	d.OK("pause", "main")
+	d.OK("unpause", "main")
+	d.OK("update", "--cpu-shares", "100", "main")
+	if status, text := call(t, d, "POST", "/containers/main/resize?h=10&w=20", nil); status != 200 {
+		t.Errorf("resize: %d %s", status, text)
+	}
+	detach(t, d, "/containers/main/attach?stream=1&stdin=1&stdout=1&detachKeys=a", "", "a")
+	status, text := call(t, d, "POST", "/containers/main/exec", map[string]any{"AttachStdin": true, "AttachStdout": true, "Tty": true, "Cmd": []string{"cat"}, "DetachKeys": "a"})
+	var exec struct{ ID string }
+	if err := json.Unmarshal([]byte(text), &exec); err != nil || status != 201 {
+		t.Fatalf("exec: %d %s", status, text)
+	}
+	detach(t, d, "/exec/"+exec.ID+"/start", `{"Tty": true}`, "a")
+	dir := t.TempDir()
+	d.OK("cp", "main:/etc/passwd", dir)
+	d.OK("cp", filepath.Join(dir, "passwd"), "main:/tmp")
+	d.OK("export", "-o", filepath.Join(dir, "tree.tar"), "main")
+	d.OK("commit", "main", "made:1")
+	harness.Eventually(t, 30*time.Second, "the container is healthy", func() bool {
+		return d.OK("inspect", "-f", "{{.State.Health.Status}}", "main") == "healthy"
+	})
+	d.OK("restart", "-t", "0", "main")
+	d.OK("stop", "-t", "0", "main")
+	d.OK("start", "main")
+	d.OK("kill", "main")
+	if hasMemoryLimit(d) {
+		_ = d.Docker("run", "--name", "hungry", "-m", "8m", "busybox", "sh", "-c", "head -c 100m /dev/zero | tail")
+	}
+	d.OK("rm", "-f", "main")
+	d.OK("create", "--name", "idle", "busybox")
+	d.OK("container", "prune", "-f")
+}
+
+func imageEvents(t *testing.T, d *harness.Daemon) {
+	t.Helper()
+	dir := t.TempDir()
+	d.OK("tag", "made:1", "localhost:5000/made:1")
+	d.OK("push", "localhost:5000/made:1")
+	d.OK("rmi", "localhost:5000/made:1", "made:1")
+	d.OK("pull", "localhost:5000/made:1")
+	d.OK("save", "-o", filepath.Join(dir, "i.tar"), "localhost:5000/made:1")
+	d.OK("load", "-i", filepath.Join(dir, "i.tar"))
+	d.OK("image", "prune", "-f")
+}
+
+func otherEvents(t *testing.T, d *harness.Daemon) {
+	t.Helper()
+	d.OK("volume", "create", "named")
+	d.OK("volume", "rm", "named")
+	d.OK("volume", "prune", "-f")
+	d.OK("network", "create", "net")
+	d.OK("create", "--name", "idle", "busybox", "sleep", "600")
+	d.OK("start", "idle")
+	d.OK("network", "connect", "net", "idle")
+	d.OK("network", "disconnect", "net", "idle")
+	d.OK("rm", "-f", "idle")
+	d.OK("network", "rm", "net")
+	d.OK("network", "create", "unused")
+	d.OK("network", "prune", "-f")
+}
+
+// TestPruneFilters: until, label and label! of every prune.
+func TestPruneFilters(t *testing.T) {
+	d := harness.Start(t)
+	d.Busybox()
+	names := func(kind string, args ...string) string {
+		list := strings.Fields(d.OK(append([]string{kind}, args...)...))
+		slices.Sort(list)
+		return strings.Join(list, " ")
+	}
+	for _, x := range []struct{ name, label string }{{"red", "color=red"}, {"blue", "color=blue"}, {"plain", ""}} {
+		args := []string{"create", "--name", x.name}
+		vol, net := []string{"volume", "create"}, []string{"network", "create"}
+		if x.label != "" {
+			args, vol, net = append(args, "--label", x.label), append(vol, "--label", x.label), append(net, "--label", x.label)
+		}
+		d.OK(append(args, "busybox")...)
+		d.OK(append(vol, x.name)...)
+		d.OK(append(net, x.name)...)
+		d.OK("commit", "--change", "LABEL color="+x.name, x.name, "img-"+x.name)
+	}
+	containers := func() string { return names("ps", "-a", "--format", "{{.Names}}") }
+	d.OK("container", "prune", "-f", "--filter", "until=1h")
+	if got := containers(); got != "blue plain red" {
+		t.Errorf("until=1h took young ones: %s", got)
+	}
+	d.OK("container", "prune", "-f", "--filter", "label=color=red")
+	if got := containers(); got != "blue plain" {
+		t.Errorf("label: %s", got)
+	}
+	d.OK("container", "prune", "-f", "--filter", "label!=color")
+	if got := containers(); got != "blue" {
+		t.Errorf("label!: %s", got)
+	}
+	d.OK("container", "prune", "-f", "--filter", "until="+strconv.FormatInt(time.Now().Unix()+60, 10))
+	if got := containers(); got != "" {
+		t.Errorf("until in the future: %s", got)
+	}
+	d.OK("volume", "prune", "-af", "--filter", "label=color=red")
+	d.OK("volume", "prune", "-af", "--filter", "label!=color=blue")
+	if got := names("volume", "ls", "-q"); got != "blue" {
+		t.Errorf("volumes: %s", got)
+	}
+	d.OK("network", "prune", "-f", "--filter", "until=1h")
+	d.OK("network", "prune", "-f", "--filter", "label=color=red")
+	d.OK("network", "prune", "-f", "--filter", "label!=color")
+	if got := names("network", "ls", "--filter", "type=custom", "--format", "{{.Name}}"); got != "blue" {
+		t.Errorf("networks: %s", got)
+	}
+	images := func() string { return names("images", "--filter", "reference=img-*", "--format", "{{.Repository}}") }
+	d.OK("image", "prune", "-af", "--filter", "until=1h")
+	if got := images(); got != "img-blue img-plain img-red" {
+		t.Errorf("images, until=1h: %s", got)
+	}
+	d.OK("image", "prune", "-af", "--filter", "label=color=red")
+	d.OK("image", "prune", "-af", "--filter", "label!=color=blue")
+	if got := images(); got != "img-blue" {
+		t.Errorf("images: %s", got)
+	}
+	for _, kind := range []string{"containers", "volumes", "networks", "images"} {
+		refused(t, d, "/"+kind+"/prune?filters=%7B%22nope%22%3A%5B%22x%22%5D%7D", nil, 400, "invalid filter 'nope'")
+	}
+	refused(t, d, "/containers/prune?filters=%7B%22until%22%3A%5B%22soon%22%5D%7D", nil, 400, "soon")
+	refused(t, d, "/containers/prune?filters=%7B%22until%22%3A%5B%221h%22%2C%222h%22%5D%7D", nil, 400, "more than one until filter specified")
+}
+
+// TestDiskUsage compares df with what is on disk.
+func TestDiskUsage(t *testing.T) {
+	d := harness.Start(t)
+	d.Busybox()
+	d.OK("run", "--name", "writer", "-v", "data:/d", "busybox", "sh", "-c", "head -c 3000000 /dev/zero > /big; head -c 1000000 /dev/zero > /d/f")
+	d.OK("volume", "create", "idle")
+	write(t, filepath.Join(d.DataRoot(), "volumes/idle/_data/f"), strings.Repeat("x", 500))
+	d.OK("commit", "writer", "bigger")
+	var u struct {
+		ContainerUsage struct {
+			ActiveCount, TotalCount int
+			TotalSize, Reclaimable  int64
+			Items                   []struct{ SizeRw, SizeRootFs int64 }
+		} `json:"ContainersDiskUsage"`
+		Containers []struct {
+			SizeRw, SizeRootFs int64
+			Names              []string
+		}
+		Volumes []struct {
+			Name      string
+			UsageData struct{ Size, RefCount int64 }
+		}
+		Images []struct {
+			RepoTags         []string
+			Size, SharedSize int64
+			Containers       int64
+		}
+		LayersSize int64
+	}
+	_, text := call(t, d, "GET", "/v1.51/system/df", nil)
+	if err := json.Unmarshal([]byte(text), &u); err != nil {
+		t.Fatal(err)
+	}
+	if len(u.Containers) != 1 || u.Containers[0].SizeRw < 3000000 || u.Containers[0].SizeRw > 3100000 || u.Containers[0].SizeRootFs < u.Containers[0].SizeRw {
+		t.Errorf("containers: %+v", u.Containers)
+	}
+	sizes := map[string][2]int64{}
+	for _, v := range u.Volumes {
+		sizes[v.Name] = [2]int64{v.UsageData.Size, v.UsageData.RefCount}
+	}
+	if sizes["data"] != [2]int64{1000000, 1} || sizes["idle"] != [2]int64{500, 0} {
+		t.Errorf("volumes: %v", sizes)
+	}
+	for _, i := range u.Images {
+		if slices.Contains(i.RepoTags, "bigger:latest") && (i.SharedSize <= 0 || i.Size-i.SharedSize < 3000000 || i.Containers != 0) {
+			t.Errorf("the committed image: %+v", i)
+		}
+		if slices.Contains(i.RepoTags, "busybox:latest") && (i.Containers != 1 || i.SharedSize > i.Size) {
+			t.Errorf("busybox: %+v", i)
+		}
+	}
+	if len(u.Images) != 2 || u.LayersSize < 3000000 {
+		t.Errorf("images: %d, together %d", len(u.Images), u.LayersSize)
+	}
+	out := d.OK("system", "df", "-v")
+	for _, w := range []string{"Images space usage:", "Containers space usage:", "Local Volumes space usage:", "writer", "data", "idle", "1MB", "500B", "3.01MB"} {
+		if !strings.Contains(out, w) {
+			t.Errorf("df -v has no %q:\n%s", w, out)
+		}
+	}
+	if _, err := os.Stat(d.DataRoot()); err != nil {
+		t.Fatal(err)
+	}
+}
