@@ -162,7 +162,7 @@ func (s *Service) want(group []network.Published) hostport.Want {
 // proxied says whether the port proxy carries a published port: where the kernel cannot, because the families differ or
 // the address is the host's ::1, and where the firewall is not ours to use.
 func (s *Service) proxied(p network.Published) bool {
-	if !s.cfg.UserlandProxy || p.HostPort == 0 || p.Port.Proto() == mobynet.SCTP {
+	if !s.cfg.UserlandProxy || p.Port.Proto() == mobynet.SCTP {
 		return false
 	}
 	switch {
@@ -175,7 +175,7 @@ func (s *Service) proxied(p network.Published) bool {
 func (s *Service) proxyPorts(published []network.Published) []network.Proxied {
 	var out []network.Proxied
 	for _, p := range published {
-		if s.proxied(p) {
+		if p.HostPort != 0 && s.proxied(p) {
 			out = append(out, network.Proxied{
 				Proto: protoNumber(p.Port.Proto()), Host: netip.AddrPortFrom(p.HostIP, p.HostPort), Target: netip.AddrPortFrom(p.Target, p.Port.Num()),
 			})

@@ -137,6 +137,7 @@ func (s *Service) teardown(ctx context.Context, box *sandbox) {
 		s.deps.Log.Warn("a container's DNS names stay until the next start", "container", id, "error", err)
 	}
 	s.releasePorts(ctx, box)
+	s.dropShares(box)
 	for len(box.rec.Endpoints) > 0 {
 		s.leave(ctx, box, len(box.rec.Endpoints)-1)
 	}
@@ -146,6 +147,30 @@ func (s *Service) teardown(ctx context.Context, box *sandbox) {
 	s.boxes.remove(id)
 	if box.rec.NetNS != "" {
 		s.discard(box.rec.NetNS)
+	}
+}
+
+// dropShares removes the interfaces that share a parent, whose addresses the next container may have: the kernel takes
+// its time with those of a namespace that ends.
+func (s *Service) dropShares(box *sandbox) {
+	var names []string
+	for _, e := range box.rec.Endpoints {
+		if n := s.nets.get(e.NetworkID); n != nil && n.onParent() {
+			names = append(names, e.Interface)
+		}
+	}
+	if len(names) == 0 {
+		return
+	}
+	space, err := netns.Open(box.rec.NetNS)
+	if err != nil {
+		return // it is gone, and they with it
+	}
+	defer space.Close()
+	for _, name := range names {
+		if err := s.links.Drop(spaces.Inside(space), name); err != nil {
+			s.deps.Log.Warn("an interface stays until its namespace is gone", "interface", name, "error", err)
+		}
 	}
 }
 
