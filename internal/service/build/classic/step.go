@@ -21,8 +21,9 @@ type step struct {
 	container                            string
 	headed, announced, named             bool
 
-	said []any     // not told yet
-	rest [3][]byte // beginnings of characters whose end has not come, by stream
+	said  []any     // not told yet
+	spoke int       // the stream of the last of it
+	rest  [3][]byte // beginnings of characters whose end has not come, by stream
 }
 
 // vertexState is one piece of work of a step: most have one, ADD of an address has two.
@@ -52,6 +53,9 @@ func (st *step) settle() {
 // fetches tells that one piece of the step's work may be to look at a distant source.
 func (st *step) fetches() bool { return len(st.Text) > 3 && strings.EqualFold(st.Text[:3], "ADD") }
 
+// maxLine bounds what goes out in one piece, in bytes.
+const maxLine = 16 << 10
+
 func (st *step) say(v any) { st.said = append(st.said, v) }
 
 // Colours of what a step writes to its standard error.
@@ -75,6 +79,16 @@ func (st *step) output(stream int, data []byte) {
 	if stream == 2 {
 		text = red + text + plain
 	}
+	if last := len(st.said) - 1; last >= 0 && st.spoke == stream { // what comes in small pieces goes out in one
+		if l, ok := st.said[last].(Line); ok && len(l.Stream) < maxLine {
+			if stream == 2 {
+				l.Stream, text = strings.TrimSuffix(l.Stream, plain), strings.TrimPrefix(text, red)
+			}
+			st.said[last] = Line{Stream: l.Stream + text}
+			return
+		}
+	}
+	st.spoke = stream
 	st.say(Line{Stream: text})
 }
 
