@@ -106,7 +106,7 @@ func (s *Service) ExecCreate(ctx context.Context, ref string, req container.Exec
 	e := &execution{id: names.NewID(), h: h, req: req, keys: keys, done: make(chan struct{})}
 	s.execs.m.Store(e.id, e)
 	h.execs.Store(e.id, e)
-	s.event(ctx, h, events.Action("exec_create: "+strings.Join(req.Cmd, " ")), e.attrs(nil))
+	e.tell(ctx, s, events.ActionExecCreate)
 	return e.id, nil
 }
 
@@ -116,6 +116,11 @@ func (e *execution) attrs(code *int) map[string]string {
 		m["exitCode"] = strconv.Itoa(*code)
 	}
 	return m
+}
+
+// tell publishes an event that has the command in its name.
+func (e *execution) tell(ctx context.Context, s *Service, what events.Action) {
+	s.event(ctx, e.h, events.Action(string(what)+": "+strings.Join(e.req.Cmd, " ")), e.attrs(nil))
 }
 
 // ExecStart is an exec that is about to run.
@@ -208,7 +213,7 @@ func (x *ExecStart) run(ctx context.Context, client bool) (runtime.Exec, error) 
 		}
 		return nil, err
 	}
-	s.event(ctx, e.h, events.Action("exec_start: "+strings.Join(e.req.Cmd, " ")), e.attrs(nil))
+	e.tell(ctx, s, events.ActionExecStart)
 	return p, nil
 }
 

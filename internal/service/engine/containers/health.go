@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
 
 	core "longshore/internal/core/container"
 	"longshore/internal/core/runtime"
@@ -67,8 +69,18 @@ func (s *Service) check(ctx context.Context, h *handle, rec *core.Record, timeou
 	r := container.HealthcheckResult{Start: s.deps.Now()}
 	r.ExitCode, r.Output = s.runProbe(ctx, h, rec, timeout)
 	r.End = s.deps.Now()
+	s.probes.made.Add(1)
+	if r.ExitCode != 0 {
+		s.probes.failed.Add(1)
+	}
 	return r
 }
+
+// probeCount counts the health checks of all containers.
+type probeCount struct{ made, failed atomic.Uint64 }
+
+// Probes tells how many health checks have been made, and how many of them failed.
+func (s *Service) Probes() (made, failed uint64) { return s.probes.made.Load(), s.probes.failed.Load() }
 
 func (s *Service) runProbe(ctx context.Context, h *handle, rec *core.Record, timeout time.Duration) (code int, output string) {
 	req := &container.ExecCreateRequest{Cmd: core.ProbeCommand(rec.Config), AttachStdout: true, AttachStderr: true}
@@ -80,10 +92,13 @@ func (s *Service) runProbe(ctx context.Context, h *handle, rec *core.Record, tim
 	if err != nil {
 		return -1, err.Error()
 	}
-	p, err := l.Exec(ctx, runtime.ExecLaunch{ID: names.NewID(), Process: proc, Stdout: true, Stderr: true})
+	e := &execution{id: names.NewID(), h: h, req: *req}
+	e.tell(ctx, s, events.ActionExecCreate)
+	p, err := l.Exec(ctx, runtime.ExecLaunch{ID: e.id, Process: proc, Stdout: true, Stderr: true})
 	if err != nil {
 		return startCode(err), err.Error()
 	}
+	e.tell(ctx, s, events.ActionExecStart)
 	limit, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	text := make(chan string, 1)
@@ -103,5 +118,6 @@ func (s *Service) runProbe(ctx context.Context, h *handle, rec *core.Record, tim
 	defer stop()
 	out := <-text
 	_ = p.Stream().Close()
+	s.event(ctx, h, events.ActionExecDie, e.attrs(&exit.Code))
 	return exit.Code, out
 }

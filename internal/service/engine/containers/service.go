@@ -95,6 +95,7 @@ type Service struct {
 	mounts   *mounts.Resolver
 	index    *names.Index[*handle]
 	execs    execTable
+	probes   probeCount
 	births   *notice.Queue[*handle]
 	closing  sync.Once
 	down     chan struct{} // closed when the daemon goes down
