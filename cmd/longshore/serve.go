@@ -49,8 +49,8 @@ func serveCommand() *cobra.Command {
 // openRegistry builds the registry; the caller runs it.
 func openRegistry(ctx context.Context, cfg *engineconfig.Config, path, port string) (*registryboot.Registry, error) {
 	if path != "" {
-		return registryboot.Load(ctx, path, registryboot.Options{Version: version})
+		return registryboot.Load(ctx, path, registryboot.Options{Version: version, V1: true})
 	}
 	return registryboot.New(ctx, registryboot.Embedded(filepath.Join(cfg.DataRoot, "registry"), port),
-		registryboot.Options{Version: version, Logger: logger(cfg).With("part", "registry")})
+		registryboot.Options{Version: version, V1: true, Logger: logger(cfg).With("part", "registry")})
 }

@@ -11,11 +11,13 @@ import (
 type Neighbour struct {
 	*handover.Desk
 	addr netip.AddrPort
+	// indexed says that the registry serves the index API.
+	indexed bool
 }
 
 // Neighbour gives the engine what it needs to exchange blobs as files.
 func (r *Registry) Neighbour() *Neighbour {
-	n := &Neighbour{Desk: &r.desk}
+	n := &Neighbour{Desk: &r.desk, indexed: r.old.hub != nil}
 	if a, err := netip.ParseAddrPort(r.Addr().String()); err == nil {
 		n.addr = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 	}
@@ -39,6 +41,17 @@ func (n *Neighbour) At(host string) bool {
 	}
 	ip = ip.Unmap()
 	return ip == n.addr.Addr() || n.addr.Addr().IsUnspecified() && ip.IsLoopback()
+}
+
+// Index is where the engine's searches go that name no host; empty when the index API is switched off.
+func (n *Neighbour) Index() string {
+	if !n.indexed || !n.addr.IsValid() {
+		return ""
+	}
+	if n.addr.Addr().IsUnspecified() {
+		return net.JoinHostPort("localhost", n.port())
+	}
+	return n.addr.String()
 }
 
 func (n *Neighbour) port() string {

@@ -49,6 +49,8 @@ type Config struct {
 	CertsDir string
 	// UserAgent goes into each request.
 	UserAgent string
+	// Index is the host, with port, that answers searches that name none; empty is Docker Hub. It may speak plain HTTP.
+	Index string
 }
 
 // Validate checks settings and tells the first that is wrong.
@@ -89,6 +91,9 @@ func New(cfg Config) (*Client, error) {
 		cfg.UserAgent = "longshore"
 	}
 	c := &Client{cfg: cfg, hosts: map[string]bool{}}
+	if cfg.Index != "" {
+		c.hosts[cfg.Index] = true
+	}
 	for _, s := range append([]string{"127.0.0.0/8", "::1/128"}, cfg.Insecure...) {
 		if p, err := netip.ParsePrefix(s); err == nil {
 			c.networks = append(c.networks, p)

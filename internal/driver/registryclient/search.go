@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/registry"
 
 	"longshore/internal/core/fault"
@@ -18,13 +19,16 @@ import (
 // hubIndex answers searches on Docker Hub.
 const hubIndex = "index.docker.io"
 
-// Search asks Docker Hub, or the registry that the term begins with ("host:5000/term"), by the search of registry
-// version 1. limit is the number of results wanted.
+// Search asks the registry that the term begins with ("host:5000/term"), else the configured index, else Docker Hub, by the
+// search of registry version 1. limit is the number of results wanted.
 func (c *Client) Search(ctx context.Context, term string, limit int, auth *registry.AuthConfig) ([]registry.SearchResult, error) {
 	if strings.Contains(term, "://") {
 		return nil, fault.Invalid("invalid repository name: repository name (%s) should not have a scheme", term)
 	}
 	host := hubIndex
+	if c.cfg.Index != "" {
+		host = c.cfg.Index
+	}
 	if head, rest, ok := strings.Cut(term, "/"); ok && (strings.ContainsAny(head, ".:") || head == "localhost") {
 		host, term = head, rest
 	}
@@ -32,6 +36,15 @@ func (c *Client) Search(ctx context.Context, term string, limit int, auth *regis
 	if host != hubIndex && host != hubName {
 		list = c.endpoints(ctx, host, false)
 	}
+	out, err := c.searchAny(ctx, list, term, limit, auth)
+	if errdefs.IsUnauthorized(err) && auth != nil && host == c.cfg.Index {
+		// Clients send what they have for Docker Hub when they name no host.
+		return c.searchAny(ctx, list, term, limit, nil)
+	}
+	return out, err
+}
+
+func (c *Client) searchAny(ctx context.Context, list []endpoint, term string, limit int, auth *registry.AuthConfig) ([]registry.SearchResult, error) {
 	var last error
 	for _, e := range list {
 		out, err := c.searchOn(ctx, e, term, limit, auth)
@@ -39,6 +52,9 @@ func (c *Client) Search(ctx context.Context, term string, limit int, auth *regis
 			return out, nil
 		}
 		last = err
+		if errdefs.IsUnauthorized(err) {
+			break
+		}
 	}
 	return nil, last
 }
@@ -64,6 +80,9 @@ func (c *Client) searchOn(ctx context.Context, e endpoint, term string, limit in
 		return nil, unreachable(err)
 	}
 	defer drain(resp)
+	if resp.StatusCode == http.StatusUnauthorized {
+		return nil, fault.New(errdefs.ErrUnauthenticated, "Unexpected status code %d", resp.StatusCode)
+	}
 	if resp.StatusCode != http.StatusOK {
 		return nil, fault.Internal("Unexpected status code %d", resp.StatusCode)
 	}

@@ -17,6 +17,8 @@ type Neighbour interface {
 	// Offer makes a file known to who shows the ticket; Expect opens the desk for one.
 	Offer(d digest.Digest, path string) (ticket string)
 	Expect(d digest.Digest) (ticket string)
+	// Index is the host, with port, whose index answers searches that name no host; empty when it has none.
+	Index() string
 	// Collect ends a ticket: the file's path, and whether the neighbour has accepted or delivered it.
 	Collect(ticket string) (path string, ok bool)
 }
