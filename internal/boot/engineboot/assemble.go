@@ -224,6 +224,10 @@ func (e *engine) makeContainers(context.Context, *closers) error {
 
 // restore takes over what an earlier daemon left, before the first request is served.
 func (e *engine) restore(ctx context.Context) error {
+	// Before the networks of the dead are taken away, which dead build steps are in.
+	if err := e.builder.Sweep(ctx); err != nil {
+		e.log.Warn("a dead engine's builds are not wholly removed", "error", err)
+	}
 	if err := e.containers.Restore(ctx); err != nil {
 		return fmt.Errorf("take over containers: %w", err)
 	}

@@ -133,6 +133,9 @@ type Config struct {
 	// of the host. Longshore's own keys.
 	BuildContextLimit Bytes `json:"build-context-limit"`
 	BuildLocalRemotes bool  `json:"build-allow-local-remotes"`
+
+	Builder Builder `json:"builder"`
+
 	// Check only: validate and exit.
 	ValidateOnly bool `json:"-"`
 }

@@ -55,8 +55,9 @@ type Networks interface {
 
 // Config holds the builder's settings.
 type Config struct {
-	// Root is where the builder keeps its own state, ExecRoot where steps run (lost at reboot).
-	Root, ExecRoot string
+	// Root is where the builder keeps its own state, ExecRoot where steps run (lost at reboot), Temp the process's own
+	// directory for temporary files (TMPDIR).
+	Root, ExecRoot, Temp string
 	// Runtime is the OCI runtime's path; it must know runc's command line.
 	Runtime      string
 	CgroupParent string

@@ -36,10 +36,7 @@ func (b *Builder) Sweep(ctx context.Context) error {
 			errs = append(errs, b.removeStep(ctx, e.Name()))
 		}
 	}
-	errs = append(errs, unmountBelow(root), unmountBelow(b.cfg.Root))
-	for _, e := range entries {
-		errs = append(errs, os.RemoveAll(filepath.Join(root, e.Name())))
-	}
+	errs = append(errs, unmountBelow(b.cfg.Root), clearOut(root), clearOut(b.cfg.Temp))
 	s := newSteps(b.cfg.cgroupParent(), nil)
 	s.begin()
 	s.end()
@@ -75,6 +72,24 @@ func unmountBelow(dir string) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// clearOut removes everything in a directory, unless something is mounted there that will not go.
+func clearOut(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	if err := unmountBelow(dir); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+	}
+	return err
 }
 
 // sweepLeases deletes the leases of operations that died; those of the cache's records stay.

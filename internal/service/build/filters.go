@@ -12,8 +12,8 @@ import (
 // recordFilters are the fields of a cache record that docker's filters name.
 var recordFilters = []string{"id", "parent", "type", "description", "inuse", "shared", "private", "internal"}
 
-// selection turns docker's filters into how long ago a record must have been used and BuildKit's filter expression.
-func (s *Service) selection(filters map[string][]string) (keep time.Duration, out []string, err error) {
+// Selection turns docker's filters into how long ago a record must have been used and BuildKit's filter expression.
+func Selection(filters map[string][]string, now time.Time) (keep time.Duration, out []string, err error) {
 	for name := range filters {
 		field := strings.TrimSuffix(name, "!")
 		if field != "until" && field != "unused-for" && !slices.Contains(recordFilters, field) {
@@ -24,7 +24,7 @@ func (s *Service) selection(filters map[string][]string) (keep time.Duration, ou
 		switch values := filters[name]; len(values) {
 		case 0:
 		case 1:
-			if keep, err = s.age(values[0]); err != nil {
+			if keep, err = age(values[0], now); err != nil {
 				return 0, nil, err
 			}
 		default:
@@ -64,16 +64,16 @@ func term(field, not, value string) string {
 }
 
 // age reads a duration or a point in time, docker's way, as the time since then.
-func (s *Service) age(text string) (time.Duration, error) {
+func age(text string, now time.Time) (time.Duration, error) {
 	if d, err := time.ParseDuration(text); err == nil {
 		return d, nil
 	}
 	if n, err := strconv.ParseFloat(text, 64); err == nil {
-		return s.now().Sub(time.Unix(0, int64(n*1e9))), nil
+		return now.Sub(time.Unix(0, int64(n*1e9))), nil
 	}
 	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02T15", "2006-01-02Z07:00", "2006-01-02"} {
 		if t, err := time.ParseInLocation(layout, text, time.Local); err == nil {
-			return s.now().Sub(t), nil
+			return now.Sub(t), nil
 		}
 	}
 	return 0, fault.Invalid("invalid filter 'until=[%s]'", text)

@@ -79,7 +79,7 @@ func (s *Service) Prune(ctx context.Context, r PruneRequest) (api.CachePruneRepo
 		All: r.All, ReservedSpace: r.ReservedSpace, MaxUsedSpace: r.MaxUsedSpace, MinFreeSpace: r.MinFreeSpace,
 	}
 	var err error
-	if o.KeepDuration, o.Filters, err = s.selection(r.Filters); err != nil {
+	if o.KeepDuration, o.Filters, err = Selection(r.Filters, s.now()); err != nil {
 		return api.CachePruneReport{}, err
 	}
 	report, err := s.d.Builder.Prune(ctx, o)
