@@ -51,6 +51,7 @@ type engine struct {
 	parts
 	facts   atomic.Pointer[host.Facts] // the host's as info tells them: today's
 	handler http.Handler
+	metrics http.Handler // nil: not served
 	run     []func(context.Context) error // background work, in no order
 }
 
@@ -137,9 +138,13 @@ func (e *engine) openStores(ctx context.Context, down *closers) (err error) {
 func (e *engine) background(run func(context.Context) error) { e.run = append(e.run, run) }
 
 func (e *engine) makeImages(context.Context, *closers) (err error) {
-	client, err := registryclient.New(registryclient.Config{
+	cfg := registryclient.Config{
 		Insecure: e.cfg.InsecureRegistry, Mirrors: e.cfg.RegistryMirrors, CertsDir: "/etc/docker/certs.d", UserAgent: "longshore/" + e.build.Version,
-	})
+	}
+	if e.neighbour != nil {
+		cfg.Index = e.neighbour.Index()
+	}
+	client, err := registryclient.New(cfg)
 	if err != nil {
 		return err
 	}

@@ -143,6 +143,11 @@ func (e *engine) serve(ctx context.Context, listeners []net.Listener) error {
 			return nil
 		})
 	}
+	stopMetrics, err := e.serveMetrics(work.Go)
+	if err != nil {
+		stopBackground()
+		return errors.Join(err, srv.Close(), work.Wait())
+	}
 	e.ready()
 	select {
 	case <-ctx.Done():
@@ -151,9 +156,9 @@ func (e *engine) serve(ctx context.Context, listeners []net.Listener) error {
 	}
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.shutdownLimit())
 	defer cancel()
-	err := e.containers.Shutdown(stop)
+	err = e.containers.Shutdown(stop)
 	stopRequests()
-	err = errors.Join(err, srv.Close())
+	err = errors.Join(err, srv.Close(), stopMetrics())
 	stopBackground()
 	return errors.Join(err, work.Wait())
 }

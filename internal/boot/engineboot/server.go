@@ -3,6 +3,7 @@ package engineboot
 import (
 	"context"
 	"slices"
+	"time"
 
 	"longshore/internal/server/engineapi"
 	archiveapi "longshore/internal/server/engineapi/archive"
@@ -12,6 +13,7 @@ import (
 	debugapi "longshore/internal/server/engineapi/debug"
 	imagesapi "longshore/internal/server/engineapi/images"
 	"longshore/internal/server/engineapi/legacy"
+	"longshore/internal/server/engineapi/metrics"
 	networksapi "longshore/internal/server/engineapi/networks"
 	systemapi "longshore/internal/server/engineapi/system"
 	"longshore/internal/server/engineapi/version"
@@ -43,11 +45,25 @@ func (e *engine) makeServer(context.Context, *closers) error {
 		routes = append(routes, debugapi.Routes()...)
 	}
 	routes = append(legacy.Routes(routes, e.containers), routes...)
+	var observe func(string, time.Duration, bool)
+	if e.cfg.MetricsAddr != "" {
+		m := metrics.New(e.system, e.containers, e.journal)
+		e.metrics, observe = m.Handler(), m.Observe
+		e.background(m.Run)
+	}
 	e.handler, err = engineapi.New(engineapi.Config{
-		Newest: newestAPI, Oldest: oldestAPI, RefuseNewer: e.cfg.RefuseNewerClients,
+		Newest: newestAPI, Oldest: e.oldest(), RefuseNewer: e.cfg.RefuseNewerClients, Observe: observe,
 		ServerHeader: "Longshore/" + e.build.Version + " (linux)",
 	}, routes, ladder, e.log)
 	return err
+}
+
+// oldest is the oldest API version that is served.
+func (e *engine) oldest() string {
+	if v := e.cfg.MinAPIVersion; v != "" {
+		return v
+	}
+	return oldestAPI
 }
 
 // ready tells systemd, where it asked, that the API answers.

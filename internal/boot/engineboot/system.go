@@ -3,7 +3,6 @@ package engineboot
 import (
 	"context"
 	"fmt"
-	"os"
 
 	"github.com/moby/moby/api/types/container"
 	api "github.com/moby/moby/api/types/system"
@@ -68,16 +67,24 @@ func (e *engine) systemConfig() (system.Config, error) {
 	def := e.runtimes.all[e.runtimes.def]
 	return system.Config{
 		ID: id, Product: "Longshore", Version: e.build.Version, GitCommit: e.build.Commit, BuildTime: e.build.Time,
-		APIVersion: newestAPI, MinAPIVersion: oldestAPI, BuilderVersion: "2",
+		APIVersion: newestAPI, MinAPIVersion: e.oldest(), BuilderVersion: e.builderVersion(),
 		Components: []api.ComponentVersion{{Name: e.runtimes.def, Version: def.Version, Details: map[string]string{"GitCommit": def.Commit}}},
 		Root:       c.DataRoot, Debug: c.LogLevel == "debug", Experimental: c.Experimental, LiveRestore: c.LiveRestore, Labels: c.Labels,
 		StorageDriver: "overlayfs", StorageStatus: [][2]string{{"driver-type", "io.containerd.snapshotter.v1"}},
 		LoggingDriver: c.LogDriver, LogDrivers: []string{"fluentd", "gelf", "journald", "json-file", "local", "syslog"},
 		NetworkDrivers: []string{"bridge", "host", "null"}, VolumeDrivers: []string{"local"},
 		Runtimes: known, DefaultRuntime: e.runtimes.def, InitBinary: "docker-init", RuntimeCommit: def.Commit,
-		HTTPProxy: os.Getenv("HTTP_PROXY"), HTTPSProxy: os.Getenv("HTTPS_PROXY"), NoProxy: os.Getenv("NO_PROXY"),
+		HTTPProxy: c.HTTPProxy, HTTPSProxy: c.HTTPSProxy, NoProxy: c.NoProxy,
 		AddressPools: addressPools(c.AddressPools, corenet.DefaultPools()), Firewall: "nftables",
 		Registry:        registries(c.InsecureRegistry, c.RegistryMirrors),
 		SecurityOptions: e.host.SecurityOptions(profile, c.NoNewPrivileges, e.host.Cgroup.Version == "2"),
 	}, nil
+}
+
+// builderVersion recommends a builder to clients: BuildKit, unless the features say otherwise.
+func (e *engine) builderVersion() string {
+	if on, set := e.cfg.Features["buildkit"]; set && !on {
+		return "1"
+	}
+	return "2"
 }

@@ -19,7 +19,7 @@ import (
 
 // notYet are keys that dockerd knows and this version does not act upon; they are refused rather than ignored.
 var notYet = []string{
-	"allow-nondistributable-artifacts", "api-cors-header", "authorization-plugins", "builder",
+	"allow-nondistributable-artifacts", "api-cors-header", "authorization-plugins",
 	"containerd", "containerd-namespace", "containerd-plugin-namespace", "cpu-rt-period", "cpu-rt-runtime", "cluster-advertise",
 	"cluster-store", "cluster-store-opts", "deprecated-key-path",
 	"disable-legacy-registry", "graph",

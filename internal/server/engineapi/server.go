@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"time"
 
 	"longshore/internal/core/fault"
 	"longshore/internal/server/engineapi/version"
@@ -26,6 +27,8 @@ type Config struct {
 	RefuseNewer bool
 	// ServerHeader is the Server header: "Longshore/0.1 (linux)".
 	ServerHeader string
+	// Observe, if set, is told of each request by its route's key, when its handler has answered.
+	Observe func(route string, took time.Duration, failed bool)
 }
 
 // Ladder yields what stands between an old API version and the newest for one route.
@@ -98,7 +101,11 @@ func (s *Server) serve(w http.ResponseWriter, r *route.Request, rt *route.Route,
 		}
 	}
 	ctx := r.HTTP.Context()
+	began := time.Now()
 	resp, err := s.handle(ctx, rt, r)
+	if s.cfg.Observe != nil {
+		s.cfg.Observe(rt.Key(), time.Since(began), err != nil)
+	}
 	if err == nil && step != nil {
 		resp, err = step.Lower(r, resp)
 	}
