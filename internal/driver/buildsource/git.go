@@ -145,7 +145,7 @@ type git struct {
 	proxy        *proxy
 }
 
-// fetch gets one commit, or, from servers that cannot do so, the whole history.
+// fetch gets one commit, or, from servers that cannot do so, what leads to it, or the whole history.
 func (g *git) fetch(ctx context.Context, ref string) error {
 	first, err := g.run(ctx, "fetch", "--quiet", "--depth", "1", "origin", "--", ref)
 	if err == nil {
@@ -153,6 +153,9 @@ func (g *git) fetch(ctx context.Context, ref string) error {
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
+	}
+	if _, err := g.run(ctx, "fetch", "--quiet", "origin", "--", ref); err == nil {
+		return nil
 	}
 	out, err := g.run(ctx, "fetch", "--quiet", "--tags", "origin", "+refs/heads/*:refs/remotes/origin/*")
 	if err != nil {

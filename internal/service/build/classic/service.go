@@ -121,9 +121,10 @@ func (s *Service) discard(files *buildcontext.Context) {
 }
 
 // use hands the context and the Dockerfile to the builder. The text ends with the target, which is how a stage without a
-// name can be one. A "# syntax=" line is no more than the comment that it looks like, as it was for the classic builder.
+// name can be one. No two contexts have the same key: archives tell times in seconds, so that a file that has changed can
+// look like the one before. A "# syntax=" line is no more than the comment that it looks like, as it was for the classic builder.
 func use(r *build.Request, files *buildcontext.Context, plan *dockerfile.Plan) (err error) {
-	r.Source.Context, r.Dockerfile, r.Target = files.Files, "Dockerfile", ""
+	r.Source.Context, r.Source.Key, r.Dockerfile, r.Target = files.Files, ids.New(), "Dockerfile", ""
 	r.Attrs = maps.Clone(r.Attrs)
 	if r.Attrs == nil {
 		r.Attrs = map[string]string{}

@@ -11,6 +11,7 @@ import (
 	"github.com/moby/buildkit/client"
 	"google.golang.org/protobuf/proto"
 
+	"longshore/internal/base/ids"
 	"longshore/internal/core/build"
 	"longshore/internal/core/fault"
 	"longshore/internal/service/build/buildcontext"
@@ -50,7 +51,7 @@ func (s *Service) Trace(ctx context.Context, r Request, emit Emit) error {
 			return err
 		}
 		defer s.discard(files)
-		r.Build.Source.Remote, r.Build.Source.Context, r.Build.Dockerfile = "", files.Files, "Dockerfile"
+		r.Build.Source.Remote, r.Build.Source.Context, r.Build.Source.Key, r.Build.Dockerfile = "", files.Files, ids.New(), "Dockerfile"
 		if r.Build.Source.Dockerfile, err = files.Give(files.Dockerfile); err != nil {
 			return err
 		}
