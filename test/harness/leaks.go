@@ -208,13 +208,20 @@ func (d *Daemon) activeSnapshots() (left []string) {
 		snapshots := v1.Bucket([]byte("snapshots"))
 		return snapshots.ForEachBucket(func(key []byte) error {
 			const committed = 3
-			if kind := snapshots.Bucket(key).Get([]byte("kind")); len(kind) == 1 && kind[0] != committed {
+			if kind := snapshots.Bucket(key).Get([]byte("kind")); len(kind) == 1 && kind[0] != committed && !cacheRecord(key) {
 				left = append(left, fmt.Sprintf("snapshot %s", key))
 			}
 			return nil
 		})
 	})
 	return left
+}
+
+// cacheRecord tells the build cache's snapshots by BuildKit's IDs: 25 letters and digits. Cache mounts and sources of
+// builds stay writable.
+func cacheRecord(key []byte) bool {
+	id := filepath.Base(string(key))
+	return len(id) == 25 && strings.Trim(id, "0123456789abcdefghijklmnopqrstuvwxyz") == ""
 }
 
 // sweep forces away whatever is left, so that one failing test does not disturb the next.
