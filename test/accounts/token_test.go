@@ -48,7 +48,7 @@ type tokenAnswer struct {
 	RefreshToken string    `json:"refresh_token"`
 }
 
-type access struct {
+type entry struct {
 	Type    string   `json:"type"`
 	Name    string   `json:"name"`
 	Actions []string `json:"actions"`
@@ -56,7 +56,7 @@ type access struct {
 
 type tokenClaims struct {
 	jwt.RegisteredClaims
-	Access []access `json:"access"`
+	Access []entry `json:"access"`
 }
 
 // get asks for a token; user is empty for nobody.
@@ -341,7 +341,7 @@ func TestForgedTokens(t *testing.T) {
 	claims := func(change func(jwt.MapClaims)) jwt.MapClaims {
 		m := jwt.MapClaims{
 			"iss": "auth.docker.io", "sub": "root", "aud": "registry.docker.io", "exp": c.now().Add(time.Minute).Unix(),
-			"nbf": c.now().Unix() - 1, "access": []access{{"repository", "secret/b", []string{"pull"}}},
+			"nbf": c.now().Unix() - 1, "access": []entry{{"repository", "secret/b", []string{"pull"}}},
 		}
 		if change != nil {
 			change(m)
