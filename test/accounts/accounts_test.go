@@ -4,8 +4,11 @@ package accounts
 
 import (
 	"encoding/json"
+	"io/fs"
 	"math/big"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -69,3 +72,24 @@ func replace(config string, pairs ...string) string {
 }
 
 func big1() *big.Int { return big.NewInt(1) }
+
+// filesWith lists the files that hold one of several texts.
+func filesWith(t *testing.T, dir string, texts []string) (out []string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		for _, text := range texts {
+			if strings.Contains(string(data), text) {
+				out = append(out, path+": "+text)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}

@@ -363,7 +363,7 @@ func TestAccountsEnd(t *testing.T) {
 }
 
 func TestGuessingIsSlowedDown(t *testing.T) {
-	t.Parallel() // it waits more than it works
+	t.Parallel()                                          // it waits more than it works
 	r := registrytest.Start(t, people, newClock().option) // the clock stands still: nobody's turn comes
 	add(t, r, "janedoe", "johndoe")
 	status(t, r.Do(t, "GET", "/api/v1.1/users/johndoe/", nil, registrytest.Basic("johndoe", password)), 200)
