@@ -169,12 +169,14 @@ type Candidate struct {
 type Collector interface {
 	// UnusedLinks lists up to n links, after the given one, that no manifest refers to and that were asserted before.
 	UnusedLinks(ctx context.Context, after Candidate, before time.Time, n int) ([]Candidate, error)
-	// DropLinks deletes those of the links that are still unused and still asserted before; it says how many.
+	// DropLinks deletes those of the links that are still unused and still asserted before; it says how many. A power cut
+	// may bring them back.
 	DropLinks(ctx context.Context, links []Candidate, before time.Time) (int, error)
 	// UnlinkedBlobs lists up to n blobs of a store, after the given digest, without links and asserted before.
 	UnlinkedBlobs(ctx context.Context, store string, after digest.Digest, before time.Time, n int) ([]Blob, error)
 	// DropBlobs deletes the rows of those blobs that still have no link and were asserted before; it returns which. The
-	// caller holds their guards exclusively and deletes the bytes after.
+	// caller holds their guards exclusively and deletes the bytes after: that the rows are gone is durable. Both may take
+	// many at once: changes of others are done in between.
 	DropBlobs(ctx context.Context, blobs []Blob, before time.Time) ([]Blob, error)
 	// Known says which of the digests have a row in the store (for the sweep of bytes without a row).
 	Known(ctx context.Context, store string, ds []digest.Digest) (map[digest.Digest]bool, error)

@@ -3,6 +3,7 @@ package sqlmeta
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -51,21 +52,31 @@ func (x *Index) UnusedLinks(ctx context.Context, after registryindex.Candidate, 
 	return list, wrap(err, "unused links")
 }
 
+// dropStep is how many rows one transaction deletes: a push waits for at most one of them, well below a millisecond.
+const dropStep = 8
+
 // DropLinks implements registryindex.Collector.
 func (x *Index) DropLinks(ctx context.Context, links []registryindex.Candidate, before time.Time) (int, error) {
-	var dropped int64
-	err := x.change(ctx, func(t tx) error {
-		dropped = 0
-		for _, l := range links {
-			n, err := dropLink(t, l, before)
-			if err != nil {
-				return err
+	dropped := 0
+	for step := range slices.Chunk(links, dropStep) {
+		var gone int64
+		err := x.later(ctx, func(t tx) error {
+			gone = 0
+			for _, l := range step {
+				n, err := dropLink(t, l, before)
+				if err != nil {
+					return err
+				}
+				gone += n
 			}
-			dropped += n
+			return nil
+		})
+		if err != nil {
+			return dropped, wrap(err, "drop links")
 		}
-		return nil
-	})
-	return int(dropped), wrap(err, "drop links")
+		dropped += int(gone)
+	}
+	return dropped, nil
 }
 
 // dropLink drops a link that is still unused, with the images that no manifest stands for.
@@ -105,25 +116,38 @@ func (x *Index) UnlinkedBlobs(ctx context.Context, store string, after digest.Di
 // DropBlobs implements registryindex.Collector.
 func (x *Index) DropBlobs(ctx context.Context, blobs []registryindex.Blob, before time.Time) ([]registryindex.Blob, error) {
 	var dropped []registryindex.Blob
-	err := x.change(ctx, func(t tx) error {
-		dropped = nil
-		for _, b := range blobs {
-			n, err := t.exec(`DELETE FROM blobs WHERE store = ? AND digest = ? AND added < ?
-				AND NOT EXISTS (SELECT 1 FROM links l WHERE l.store = blobs.store AND l.digest = blobs.digest)`,
-				b.Store, b.Digest.String(), nanos(before))
-			if err != nil {
-				return err
-			}
-			if n > 0 {
-				dropped = append(dropped, b)
-			}
+	for from := 0; from < len(blobs); from += dropStep {
+		to := min(from+dropStep, len(blobs))
+		change := x.later
+		if to == len(blobs) {
+			change = x.change // the steps before become durable with it
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, wrap(err, "drop blobs")
+		var gone []registryindex.Blob
+		err := change(ctx, func(t tx) (err error) {
+			gone, err = dropBlobs(t, blobs[from:to], before)
+			return err
+		})
+		if err != nil {
+			return nil, wrap(err, "drop blobs")
+		}
+		dropped = append(dropped, gone...)
 	}
 	return dropped, nil
+}
+
+func dropBlobs(t tx, blobs []registryindex.Blob, before time.Time) (gone []registryindex.Blob, err error) {
+	for _, b := range blobs {
+		n, err := t.exec(`DELETE FROM blobs WHERE store = ? AND digest = ? AND added < ?
+			AND NOT EXISTS (SELECT 1 FROM links l WHERE l.store = blobs.store AND l.digest = blobs.digest)`,
+			b.Store, b.Digest.String(), nanos(before))
+		if err != nil {
+			return nil, err
+		}
+		if n > 0 {
+			gone = append(gone, b)
+		}
+	}
+	return gone, nil
 }
 
 // Known implements registryindex.Collector.

@@ -32,6 +32,8 @@ type Index struct {
 	read *pool
 	// change runs a change in a transaction that is durable when it returns nil.
 	change func(ctx context.Context, fn func(tx) error) error
+	// later is change, but durable only with the next change.
+	later func(ctx context.Context, fn func(tx) error) error
 	registryindex.Guards
 	close func() error
 }
@@ -83,7 +85,7 @@ func openSQLite(ctx context.Context, path string) (_ *Index, err error) {
 	w := newWriter(conn, sync)
 	read := newPool(reader, sqlite)
 	return &Index{
-		dialect: sqlite, read: read, change: w.change, Guards: newKeyed(),
+		dialect: sqlite, read: read, change: w.change, later: w.later, Guards: newKeyed(),
 		close: func() error {
 			return errors.Join(read.Close(), w.close(), conn.Close(), reader.Close(), writer.Close())
 		},
@@ -109,8 +111,9 @@ func OpenPostgres(ctx context.Context, dsn string) (*Index, error) {
 	if err := migrate(ctx, db, postgres); err != nil {
 		return nil, errors.Join(fmt.Errorf("open index: %w", err), db.Close(), locks.Close())
 	}
+	change := postgresChange(db)
 	return &Index{
-		dialect: postgres, read: newPool(db, postgres), change: postgresChange(db), Guards: &advisory{db: locks},
+		dialect: postgres, read: newPool(db, postgres), change: change, later: change, Guards: &advisory{db: locks},
 		close: func() error { return errors.Join(db.Close(), locks.Close()) },
 	}, nil
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 )
 
@@ -28,6 +29,7 @@ type writer struct {
 
 type change struct {
 	fn   func(tx) error
+	lazy bool          // need not be durable yet
 	done chan error    // the outcome, once
 	lead chan struct{} // "you lead now"
 }
@@ -43,10 +45,19 @@ func (w *writer) close() error { return errors.Join(w.all.Close(), w.sync.close(
 // change queues fn and returns when it is committed or has failed. A context that ends meanwhile is not heeded: the
 // change is short, and its outcome must be known.
 func (w *writer) change(ctx context.Context, fn func(tx) error) error {
+	return w.run(ctx, &change{fn: fn})
+}
+
+// later is change without the sync: the next change makes it durable.
+func (w *writer) later(ctx context.Context, fn func(tx) error) error {
+	return w.run(ctx, &change{fn: fn, lazy: true})
+}
+
+func (w *writer) run(ctx context.Context, c *change) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	c := &change{fn: fn, done: make(chan error, 1), lead: make(chan struct{}, 1)}
+	c.done, c.lead = make(chan error, 1), make(chan struct{}, 1)
 	w.mu.Lock()
 	w.queue = append(w.queue, c)
 	leader := !w.busy
@@ -82,7 +93,7 @@ func (w *writer) turn() {
 	w.mu.Unlock()
 
 	var lost error
-	if committed {
+	if committed && slices.ContainsFunc(batch, func(c *change) bool { return !c.lazy }) {
 		lost = w.sync.wait()
 	}
 	for i, c := range batch {

@@ -21,8 +21,8 @@ import (
 // pushed, mounted, or looked at with HEAD within the grace period stays, and an open reader keeps its bytes.
 
 const (
-	// scanBatch is how many rows one look finds, dropBatch how many one change deletes: a push waits for at most one.
-	scanBatch, dropBatch = 500, 16
+	// scanBatch is how many rows one look finds, dropBatch how many are deleted before the collection rests.
+	scanBatch, dropBatch = 512, 128
 	// sweepEvery is how often bytes without a row are looked for; it reads the names of all blobs.
 	sweepEvery = 24 * time.Hour
 )
@@ -291,9 +291,9 @@ func (c *collection) line(format string, a ...any) {
 	}
 }
 
-// rest leaves the machine to pushes and pulls for twice as long as the last batch took.
+// rest leaves the machine to pushes and pulls for as long as the last batch took.
 func rest(ctx context.Context, took time.Duration) error {
-	t := time.NewTimer(min(2*took, time.Second))
+	t := time.NewTimer(min(took, time.Second))
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
