@@ -32,27 +32,27 @@ func engineCommand() *cobra.Command {
 			if os.Geteuid() != 0 {
 				return fmt.Errorf("the engine needs root: run it with sudo, or let systemd start it")
 			}
-			return engineboot.Run(cmd.Context(), cfg, build(), logger(cfg), nil)
+			log, level := logger(cfg)
+			return engineboot.Run(cmd.Context(), cfg, build(level), log, nil)
 		},
 	}
 	cfg.AddFlags(c.Flags())
 	return c
 }
 
-func build() engineboot.Build {
-	return engineboot.Build{Version: version, Commit: commit, Time: built}
+func build(level *slog.LevelVar) engineboot.Build {
+	return engineboot.Build{Version: version, Commit: commit, Time: built, Level: level}
 }
 
-func logger(cfg *engineconfig.Config) *slog.Logger {
-	level := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn}
-	opts := &slog.HandlerOptions{Level: slog.LevelError}
-	if l, ok := level[cfg.LogLevel]; ok {
-		opts.Level = l
-	}
+// logger makes the log as configured; its level can be changed.
+func logger(cfg *engineconfig.Config) (*slog.Logger, *slog.LevelVar) {
+	level := &slog.LevelVar{}
+	level.Set(engineboot.Level(cfg.LogLevel))
+	opts := &slog.HandlerOptions{Level: level}
 	if cfg.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(os.Stderr, opts))
+		return slog.New(slog.NewJSONHandler(os.Stderr, opts)), level
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, opts))
+	return slog.New(slog.NewTextHandler(os.Stderr, opts)), level
 }
 
 // resolverCommand is the process that answers containers' DNS questions and carries ports that the kernel cannot; the engine starts it and it outlives the

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -31,12 +32,13 @@ func serveCommand() *cobra.Command {
 				return fmt.Errorf("the engine needs root: run it with sudo, or let systemd start it")
 			}
 			work, ctx := errgroup.WithContext(cmd.Context())
-			r, err := openRegistry(ctx, cfg, registryConfig, port)
+			log, level := logger(cfg)
+			r, err := openRegistry(ctx, cfg, log, registryConfig, port)
 			if err != nil {
 				return fmt.Errorf("registry: %w", err)
 			}
 			work.Go(func() error { return r.Run(ctx) })
-			work.Go(func() error { return engineboot.Run(ctx, cfg, build(), logger(cfg), r.Neighbour()) })
+			work.Go(func() error { return engineboot.Run(ctx, cfg, build(level), log, r.Neighbour()) })
 			return work.Wait()
 		},
 	}
@@ -47,10 +49,10 @@ func serveCommand() *cobra.Command {
 }
 
 // openRegistry builds the registry; the caller runs it.
-func openRegistry(ctx context.Context, cfg *engineconfig.Config, path, port string) (*registryboot.Registry, error) {
+func openRegistry(ctx context.Context, cfg *engineconfig.Config, log *slog.Logger, path, port string) (*registryboot.Registry, error) {
 	if path != "" {
 		return registryboot.Load(ctx, path, registryboot.Options{Version: version, V1: true})
 	}
 	return registryboot.New(ctx, registryboot.Embedded(filepath.Join(cfg.DataRoot, "registry"), port),
-		registryboot.Options{Version: version, V1: true, Logger: logger(cfg).With("part", "registry")})
+		registryboot.Options{Version: version, V1: true, Logger: log.With("part", "registry")})
 }

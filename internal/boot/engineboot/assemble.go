@@ -52,6 +52,8 @@ type engine struct {
 	facts   atomic.Pointer[host.Facts] // the host's as info tells them: today's
 	handler http.Handler
 	metrics http.Handler // nil: not served
+	level   *slog.LevelVar
+	ending  atomic.Int64                  // shutdown-timeout in seconds, as it is now
 	run     []func(context.Context) error // background work, in no order
 }
 
@@ -63,6 +65,7 @@ type parts struct {
 	state      *bolt.Store
 	journal    *journal.Journal
 	store      *ctdstore.Store
+	registries *registryclient.Client
 	images     *images.Service
 	networks   *networks.Service
 	volumes    *volumes.Service
@@ -148,6 +151,7 @@ func (e *engine) makeImages(context.Context, *closers) (err error) {
 	if err != nil {
 		return err
 	}
+	e.registries = client
 	e.images, err = images.New(e.store, client, e.journal, images.Config{
 		MaxDownloads: e.cfg.MaxDownloads, MaxUploads: e.cfg.MaxUploads, Log: e.log, Neighbour: e.neighbour,
 		Container: func(id string) (images.User, bool) { return e.imageUser(id) },

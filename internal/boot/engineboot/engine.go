@@ -26,6 +26,21 @@ import (
 // Build says which program this is.
 type Build struct {
 	Version, Commit, Time string
+	// Level is the log's, for reloads.
+	Level *slog.LevelVar
+}
+
+// Level reads a log level of the configuration.
+func Level(name string) slog.Level {
+	switch name {
+	case "debug":
+		return slog.LevelDebug
+	case "info":
+		return slog.LevelInfo
+	case "warn":
+		return slog.LevelWarn
+	}
+	return slog.LevelError
 }
 
 // Neighbour is the registry that runs in the same process, for pushes and pulls that move no bytes.
@@ -39,7 +54,12 @@ func Run(ctx context.Context, cfg *engineconfig.Config, b Build, log *slog.Logge
 	if err := lockRoots(cfg, down); err != nil {
 		return err
 	}
-	e := &engine{cfg: cfg, build: b, log: log, neighbour: n}
+	e := &engine{cfg: cfg, build: b, log: log, neighbour: n, level: b.Level}
+	if e.level == nil {
+		e.level = &slog.LevelVar{}
+	}
+	e.ending.Store(int64(cfg.ShutdownTimeout))
+	e.background(e.watchReload)
 	err = e.assemble(ctx, down)
 	if err != nil {
 		return err
@@ -164,7 +184,7 @@ func (e *engine) serve(ctx context.Context, listeners []net.Listener) error {
 }
 
 func (e *engine) shutdownLimit() time.Duration {
-	if t := e.cfg.ShutdownTimeout; t >= 0 {
+	if t := e.ending.Load(); t >= 0 {
 		return time.Duration(t)*time.Second + 10*time.Second
 	}
 	return 24 * time.Hour

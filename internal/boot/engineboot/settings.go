@@ -98,7 +98,7 @@ func containerConfig(c *engineconfig.Config, r *runtimes, shim string) (containe
 			CgroupParent: c.CgroupParent, SystemdCgroup: c.SystemdCgroups(), DefaultShmSize: int64(c.DefaultShmSize), DefaultUlimits: ulimits,
 			Init: c.Init, InitPath: init, SeccompProfile: profile, NoNewPrivileges: c.NoNewPrivileges,
 		},
-		LiveRestore: c.LiveRestore, ShutdownTimeout: time.Duration(c.ShutdownTimeout) * time.Second,
+		Live:           containers.Live{LiveRestore: c.LiveRestore, ShutdownTimeout: time.Duration(c.ShutdownTimeout) * time.Second},
 		DefaultIpcMode: container.IpcMode(c.DefaultIpcMode), DefaultCgroupnsMode: container.CgroupnsMode(c.DefaultCgroupns),
 		StorageDriver: "overlayfs",
 	}, nil

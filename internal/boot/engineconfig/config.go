@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/docker/go-units"
+	"github.com/spf13/pflag"
 
 	"longshore/internal/core/fault"
 )
@@ -138,6 +139,8 @@ type Config struct {
 
 	// Check only: validate and exit.
 	ValidateOnly bool `json:"-"`
+
+	flags *pflag.FlagSet // the command line, for Reread
 }
 
 // Default is what an empty command line and no file give.

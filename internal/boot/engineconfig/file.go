@@ -44,6 +44,7 @@ func Parse(args []string) (*Config, error) {
 
 // Complete merges the configuration file under flags that were parsed into c, and validates the whole.
 func (c *Config) Complete(f *pflag.FlagSet) error {
+	c.flags = f
 	doc, err := os.ReadFile(c.File)
 	switch {
 	case err == nil:
@@ -108,7 +109,7 @@ func keys() map[string]bool {
 	out := map[string]bool{}
 	t := reflect.TypeFor[Config]()
 	for i := range t.NumField() {
-		if tag := t.Field(i).Tag.Get("json"); tag != "-" {
+		if tag := t.Field(i).Tag.Get("json"); tag != "-" && tag != "" {
 			out[tag] = true
 		}
 	}

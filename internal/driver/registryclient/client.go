@@ -21,6 +21,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/distribution/reference"
@@ -76,7 +77,10 @@ func (c Config) Validate() error {
 }
 
 // Client talks to registries. It is safe for concurrent use.
-type Client struct {
+type Client struct{ current atomic.Pointer[settings] }
+
+// settings are a configuration that was looked through.
+type settings struct {
 	cfg      Config
 	networks []netip.Prefix
 	hosts    map[string]bool
@@ -84,25 +88,35 @@ type Client struct {
 
 // New checks the settings.
 func New(cfg Config) (*Client, error) {
+	c := &Client{}
+	return c, c.Reconfigure(cfg)
+}
+
+// Reconfigure checks other settings and lets what begins from now on use them.
+func (c *Client) Reconfigure(cfg Config) error {
 	if err := cfg.Validate(); err != nil {
-		return nil, err
+		return err
 	}
 	if cfg.UserAgent == "" {
 		cfg.UserAgent = "longshore"
 	}
-	c := &Client{cfg: cfg, hosts: map[string]bool{}}
+	s := &settings{cfg: cfg, hosts: map[string]bool{}}
 	if cfg.Index != "" {
-		c.hosts[cfg.Index] = true
+		s.hosts[cfg.Index] = true
 	}
-	for _, s := range append([]string{"127.0.0.0/8", "::1/128"}, cfg.Insecure...) {
-		if p, err := netip.ParsePrefix(s); err == nil {
-			c.networks = append(c.networks, p)
+	for _, name := range append([]string{"127.0.0.0/8", "::1/128"}, cfg.Insecure...) {
+		if p, err := netip.ParsePrefix(name); err == nil {
+			s.networks = append(s.networks, p)
 		} else {
-			c.hosts[s] = true
+			s.hosts[name] = true
 		}
 	}
-	return c, nil
+	c.current.Store(s)
+	return nil
 }
+
+// Config is what is in force.
+func (c *Client) Config() Config { return c.current.Load().cfg }
 
 // endpoint is one way to reach a registry.
 type endpoint struct {
@@ -113,24 +127,24 @@ type endpoint struct {
 
 // Insecure tells whether a registry may be spoken to without verified TLS.
 func (c *Client) Insecure(ctx context.Context, host string) bool {
-	if c.hosts[host] {
+	if c.current.Load().hosts[host] {
 		return true
 	}
 	name, _, err := net.SplitHostPort(host)
 	if err != nil {
 		name = strings.Trim(host, "[]")
 	}
-	if c.hosts[name] || name == "localhost" {
+	if c.current.Load().hosts[name] || name == "localhost" {
 		return true
 	}
 	addrs := []netip.Addr{}
 	if a, err := netip.ParseAddr(name); err == nil {
 		addrs = append(addrs, a)
-	} else if len(c.networks) > 2 { // names are looked up only when networks beside loopback are configured
+	} else if len(c.current.Load().networks) > 2 { // names are looked up only when networks beside loopback are configured
 		addrs, _ = net.DefaultResolver.LookupNetIP(ctx, "ip", name) //nolint:errcheck // unknown: not insecure
 	}
 	for _, a := range addrs {
-		for _, p := range c.networks {
+		for _, p := range c.current.Load().networks {
 			if p.Contains(a.Unmap()) {
 				return true
 			}
@@ -143,7 +157,7 @@ func (c *Client) Insecure(ctx context.Context, host string) bool {
 func (c *Client) endpoints(ctx context.Context, domain string, mirrors bool) []endpoint {
 	if domain == hubName || domain == "index.docker.io" || domain == hubHost {
 		var out []endpoint
-		for _, m := range c.cfg.Mirrors {
+		for _, m := range c.current.Load().cfg.Mirrors {
 			if u, err := url.Parse(strings.TrimSuffix(m, "/")); err == nil && mirrors {
 				out = append(out, endpoint{*u, !c.Insecure(ctx, u.Host), true})
 			}
@@ -179,10 +193,10 @@ func (c *Client) transport(e endpoint) (*http.Transport, error) {
 
 // certificates reads docker's certificate directory of a host.
 func (c *Client) certificates(conf *tls.Config, host string) error {
-	if c.cfg.CertsDir == "" {
+	if c.current.Load().cfg.CertsDir == "" {
 		return nil
 	}
-	dir := filepath.Join(c.cfg.CertsDir, filepath.Base(host))
+	dir := filepath.Join(c.current.Load().cfg.CertsDir, filepath.Base(host))
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil

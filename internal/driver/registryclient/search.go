@@ -26,8 +26,8 @@ func (c *Client) Search(ctx context.Context, term string, limit int, auth *regis
 		return nil, fault.Invalid("invalid repository name: repository name (%s) should not have a scheme", term)
 	}
 	host := hubIndex
-	if c.cfg.Index != "" {
-		host = c.cfg.Index
+	if c.current.Load().cfg.Index != "" {
+		host = c.current.Load().cfg.Index
 	}
 	if head, rest, ok := strings.Cut(term, "/"); ok && (strings.ContainsAny(head, ".:") || head == "localhost") {
 		host, term = head, rest
@@ -37,7 +37,7 @@ func (c *Client) Search(ctx context.Context, term string, limit int, auth *regis
 		list = c.endpoints(ctx, host, false)
 	}
 	out, err := c.searchAny(ctx, list, term, limit, auth)
-	if errdefs.IsUnauthorized(err) && auth != nil && host == c.cfg.Index {
+	if errdefs.IsUnauthorized(err) && auth != nil && host == c.current.Load().cfg.Index {
 		// Clients send what they have for Docker Hub when they name no host.
 		return c.searchAny(ctx, list, term, limit, nil)
 	}

@@ -85,7 +85,7 @@ func (s *session) request(ctx context.Context, method, address string, body io.R
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
 	}
-	req.Header.Set("User-Agent", s.client.cfg.UserAgent)
+	req.Header.Set("User-Agent", s.client.Config().UserAgent)
 	return req, nil
 }
 

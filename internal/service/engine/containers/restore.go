@@ -235,12 +235,13 @@ func (s *Service) sweep(ctx context.Context) error {
 // Shutdown ends the containers unless live-restore is on; restart policies wait for the next start of the daemon.
 func (s *Service) Shutdown(ctx context.Context) error {
 	s.closing.Do(func() { close(s.down) })
-	if s.cfg.LiveRestore {
+	live := s.live.Load()
+	if live.LiveRestore {
 		return nil
 	}
-	if s.cfg.ShutdownTimeout > 0 { // negative: as long as it takes
+	if live.ShutdownTimeout > 0 { // negative: as long as it takes
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, s.cfg.ShutdownTimeout)
+		ctx, cancel = context.WithTimeout(ctx, live.ShutdownTimeout)
 		defer cancel()
 	}
 	var wg sync.WaitGroup

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
@@ -33,14 +34,19 @@ import (
 // Config are the daemon's settings for containers.
 type Config struct {
 	launch.Config
-	// LiveRestore leaves containers running when the daemon goes; otherwise ShutdownTimeout bounds their stop.
-	LiveRestore     bool
-	ShutdownTimeout time.Duration
+	Live
 	// DefaultIpcMode and DefaultCgroupnsMode for containers that name none; "private" and the host's habit when empty.
 	DefaultIpcMode      container.IpcMode
 	DefaultCgroupnsMode container.CgroupnsMode
 	// StorageDriver is what inspect tells.
 	StorageDriver string
+}
+
+// Live are the settings that may change while the daemon runs.
+type Live struct {
+	// LiveRestore leaves containers running when the daemon goes; otherwise ShutdownTimeout bounds their stop.
+	LiveRestore     bool
+	ShutdownTimeout time.Duration
 }
 
 // Disk is where containers' files are. Implemented by driver/containerfs.
@@ -96,6 +102,7 @@ type Service struct {
 	index    *names.Index[*handle]
 	execs    execTable
 	probes   probeCount
+	live     atomic.Pointer[Live]
 	births   *notice.Queue[*handle]
 	closing  sync.Once
 	down     chan struct{} // closed when the daemon goes down
@@ -115,11 +122,19 @@ func New(cfg Config, deps Deps) *Service {
 	if cfg.StorageDriver == "" {
 		cfg.StorageDriver = "overlayfs"
 	}
-	return &Service{
+	s := &Service{
 		cfg: cfg, deps: deps, log: deps.Log, launcher: launch.New(cfg.Config, deps.Launch), mounts: deps.Launch.Mounts,
 		index: names.NewIndex[*handle](), births: notice.NewQueue[*handle](),
 		down: make(chan struct{}),
 	}
+	s.live.Store(&cfg.Live)
+	return s
+}
+
+// SetLive changes the settings that may change.
+func (s *Service) SetLive(l Live, r launch.Runtimes) {
+	s.live.Store(&l)
+	s.launcher.SetRuntimes(r)
 }
 
 // Run owns the goroutines of all containers until ctx is done; it returns when they have ended.

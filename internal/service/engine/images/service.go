@@ -7,6 +7,7 @@
 package images
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -70,14 +71,14 @@ var (
 	_ image.Images    = (*Service)(nil)
 )
 
+// SetLimits bounds the layers that one pull and one push from now on transfer at a time; 0 means docker's 3 and 5.
+func (s *Service) SetLimits(downloads, uploads int) {
+	s.remote.MaxDownloads.Store(int64(cmp.Or(max(downloads, 0), 3)))
+	s.remote.MaxUploads.Store(int64(cmp.Or(max(uploads, 0), 5)))
+}
+
 // New reads the stored names and builds the catalog. It fails only when the store cannot be read.
 func New(store *ctdstore.Store, client *registryclient.Client, pub event.Publisher, cfg Config) (*Service, error) {
-	if cfg.MaxDownloads <= 0 {
-		cfg.MaxDownloads = 3
-	}
-	if cfg.MaxUploads <= 0 {
-		cfg.MaxUploads = 5
-	}
 	if cfg.Search == nil {
 		cfg.Search = client
 	}
@@ -86,7 +87,8 @@ func New(store *ctdstore.Store, client *registryclient.Client, pub event.Publish
 	}
 	s := &Service{store: store, client: client, events: pub, cfg: cfg}
 	s.uses.byContainer = map[string]digest.Digest{}
-	s.remote = &transfer.Engine{Store: store, Client: client, Log: cfg.Log, MaxDownloads: cfg.MaxDownloads, MaxUploads: cfg.MaxUploads, Neighbour: cfg.Neighbour}
+	s.remote = &transfer.Engine{Store: store, Client: client, Log: cfg.Log, Neighbour: cfg.Neighbour}
+	s.SetLimits(cfg.MaxDownloads, cfg.MaxUploads)
 	ctx := context.Background()
 	all, err := store.Images().List(ctx)
 	if err != nil {

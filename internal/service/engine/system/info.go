@@ -19,7 +19,7 @@ const indexServer = "https://index.docker.io/v1/"
 
 // Info describes the engine and its host.
 func (s *Service) Info(context.Context) api.Info {
-	f, c := s.d.Facts(), &s.c
+	f, c := s.d.Facts(), s.current.Load()
 	running, paused, stopped := s.d.Containers.Counts()
 	i := api.Info{
 		ID: c.ID, Name: f.Hostname, ServerVersion: c.Version, DockerRootDir: c.Root, Labels: orEmpty(c.Labels),

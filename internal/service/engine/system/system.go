@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/moby/moby/api/types/build"
@@ -27,7 +28,7 @@ import (
 	"longshore/internal/core/host"
 )
 
-// Config is what is known at start and does not change.
+// Config is what is known at start; Reconfigure changes it.
 type Config struct {
 	// ID identifies the daemon; see LoadID.
 	ID string
@@ -122,8 +123,8 @@ type Deps struct {
 
 // Service is safe for concurrent use.
 type Service struct {
-	c Config
-	d Deps
+	current atomic.Pointer[Config]
+	d       Deps
 }
 
 // New makes the service.
@@ -131,7 +132,21 @@ func New(c Config, d Deps) *Service {
 	if d.Now == nil {
 		d.Now = time.Now
 	}
-	return &Service{c, d}
+	s := &Service{d: d}
+	s.current.Store(&c)
+	return s
+}
+
+// Reconfigure changes what is told from now on.
+func (s *Service) Reconfigure(change func(*Config)) {
+	for {
+		old := s.current.Load()
+		c := *old
+		change(&c)
+		if s.current.CompareAndSwap(old, &c) {
+			return
+		}
+	}
 }
 
 // LoadID reads the daemon's identifier from a file below the data root, or makes one at the first start.
@@ -159,21 +174,21 @@ func LoadID(root string) (string, error) {
 type Ping struct{ BuilderVersion, Swarm string }
 
 // Ping answers without asking anybody.
-func (s *Service) Ping() Ping { return Ping{BuilderVersion: s.c.BuilderVersion, Swarm: "inactive"} }
+func (s *Service) Ping() Ping { return Ping{BuilderVersion: s.current.Load().BuilderVersion, Swarm: "inactive"} }
 
 // Version describes the program.
 func (s *Service) Version() api.VersionResponse {
-	f := s.d.Facts()
+	f, c := s.d.Facts(), s.current.Load()
 	v := api.VersionResponse{
-		Platform: api.PlatformInfo{Name: s.c.Product}, Version: s.c.Version, APIVersion: s.c.APIVersion, MinAPIVersion: s.c.MinAPIVersion,
-		Os: runtime.GOOS, Arch: runtime.GOARCH, GitCommit: s.c.GitCommit, GoVersion: runtime.Version(), KernelVersion: f.Kernel,
-		Experimental: s.c.Experimental, BuildTime: s.c.BuildTime,
+		Platform: api.PlatformInfo{Name: c.Product}, Version: c.Version, APIVersion: c.APIVersion, MinAPIVersion: c.MinAPIVersion,
+		Os: runtime.GOOS, Arch: runtime.GOARCH, GitCommit: c.GitCommit, GoVersion: runtime.Version(), KernelVersion: f.Kernel,
+		Experimental: c.Experimental, BuildTime: c.BuildTime,
 	}
 	engine := api.ComponentVersion{Name: "Engine", Version: v.Version, Details: map[string]string{
 		"ApiVersion": v.APIVersion, "MinAPIVersion": v.MinAPIVersion, "GitCommit": v.GitCommit, "GoVersion": v.GoVersion, "Os": v.Os,
 		"Arch": v.Arch, "KernelVersion": v.KernelVersion, "BuildTime": v.BuildTime, "Experimental": fmt.Sprint(v.Experimental),
 	}}
-	v.Components = append([]api.ComponentVersion{engine}, s.c.Components...)
+	v.Components = append([]api.ComponentVersion{engine}, c.Components...)
 	return v
 }
 

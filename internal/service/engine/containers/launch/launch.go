@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"sync/atomic"
 
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
@@ -85,8 +86,15 @@ type Deps struct {
 
 // Launcher brings runs up and down. Safe for concurrent use for different containers.
 type Launcher struct {
-	cfg Config
+	cfg      Config
+	runtimes atomic.Pointer[Runtimes]
 	Deps
+}
+
+// Runtimes are the OCI runtimes that containers may choose, and what those get that choose none.
+type Runtimes struct {
+	Default string
+	All     map[string]Runtime
 }
 
 // New settles defaults.
@@ -104,8 +112,13 @@ func New(cfg Config, deps Deps) *Launcher {
 	if cfg.LogDriver == "" {
 		cfg.LogDriver = "json-file"
 	}
-	return &Launcher{cfg: cfg, Deps: deps}
+	l := &Launcher{cfg: cfg, Deps: deps}
+	l.SetRuntimes(Runtimes{cfg.DefaultRuntime, cfg.Runtimes})
+	return l
 }
+
+// SetRuntimes changes the choice for runs that begin from now on.
+func (l *Launcher) SetRuntimes(r Runtimes) { l.runtimes.Store(&r) }
 
 // Joins are the namespaces of other containers that a run joins.
 type Joins struct {
@@ -242,7 +255,7 @@ func (l *Launcher) Abandon(ctx context.Context, rec *core.Record) error {
 // runtime in the default group.
 func (l *Launcher) Orphan(id string) *core.Record {
 	rec := &core.Record{ID: id, Config: &container.Config{}, HostConfig: &container.HostConfig{LogConfig: container.LogConfig{Type: "none"}}}
-	rec.Run = &core.Run{Runtime: l.cfg.DefaultRuntime, Cgroup: l.cgroupPath(rec)}
+	rec.Run = &core.Run{Runtime: l.runtimes.Load().Default, Cgroup: l.cgroupPath(rec)}
 	return rec
 }
 
@@ -250,7 +263,7 @@ func (l *Launcher) Orphan(id string) *core.Record {
 func (l *Launcher) Begun(rec *core.Record) *core.Run {
 	name := rec.HostConfig.Runtime
 	if name == "" {
-		name = l.cfg.DefaultRuntime
+		name = l.runtimes.Load().Default
 	}
 	return &core.Run{Runtime: name, Cgroup: l.cgroupPath(rec)}
 }
@@ -309,14 +322,14 @@ func (l *Launcher) Update(ctx context.Context, rec *core.Record, r *container.Re
 func (l *Launcher) runtimeOf(rec *core.Record) (Runtime, error) {
 	name := rec.HostConfig.Runtime
 	if name == "" {
-		name = l.cfg.DefaultRuntime
+		name = l.runtimes.Load().Default
 	}
 	return l.RuntimeNamed(name)
 }
 
 // RuntimeNamed finds a runtime by the name that clients use.
 func (l *Launcher) RuntimeNamed(name string) (Runtime, error) {
-	rt, ok := l.cfg.Runtimes[name]
+	rt, ok := l.runtimes.Load().All[name]
 	if !ok {
 		return Runtime{}, fault.Invalid("unknown or invalid runtime name: %s", name)
 	}
@@ -324,7 +337,7 @@ func (l *Launcher) RuntimeNamed(name string) (Runtime, error) {
 }
 
 // DefaultRuntime is the runtime of containers that name none.
-func (l *Launcher) DefaultRuntime() string { return l.cfg.DefaultRuntime }
+func (l *Launcher) DefaultRuntime() string { return l.runtimes.Load().Default }
 
 // ShmSize is the size of /dev/shm of containers that ask for none, in bytes.
 func (l *Launcher) ShmSize() int64 { return l.cfg.DefaultShmSize }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
@@ -24,7 +25,7 @@ type Engine struct {
 	Client *registryclient.Client
 	Log    *slog.Logger
 	// MaxDownloads and MaxUploads bound the layers transferred at a time by one fetch or send.
-	MaxDownloads, MaxUploads int
+	MaxDownloads, MaxUploads atomic.Int64
 	// Neighbour is the registry in this process; nil: there is none.
 	Neighbour Neighbour
 

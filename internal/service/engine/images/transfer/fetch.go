@@ -183,7 +183,7 @@ func (f *fetch) layers(ctx context.Context, layers []ocispec.Descriptor, unpack 
 		}
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	slots := semaphore.NewWeighted(int64(f.MaxDownloads))
+	slots := semaphore.NewWeighted(f.MaxDownloads.Load())
 	ready := make([]chan struct{}, len(layers))
 	for i, l := range layers {
 		ready[i] = make(chan struct{})

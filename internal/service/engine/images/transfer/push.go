@@ -102,7 +102,7 @@ func (u *upload) run(ctx context.Context, e *catalog.Entry, target ocispec.Descr
 		}
 	}
 	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(u.MaxUploads)
+	g.SetLimit(int(u.MaxUploads.Load()))
 	for _, b := range blobs {
 		g.Go(func() error { return u.blob(gctx, b) })
 	}
