@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"longshore/internal/driver/tracing"
 	"longshore/internal/server/engineapi"
 	archiveapi "longshore/internal/server/engineapi/archive"
 	buildapi "longshore/internal/server/engineapi/build"
@@ -26,7 +27,7 @@ const (
 	oldestAPI = "1.0"
 )
 
-func (e *engine) makeServer(context.Context, *closers) error {
+func (e *engine) makeServer(ctx context.Context, down *closers) error {
 	ladder, err := version.New()
 	if err != nil {
 		return err
@@ -55,7 +56,21 @@ func (e *engine) makeServer(context.Context, *closers) error {
 		Newest: newestAPI, Oldest: e.oldest(), RefuseNewer: e.cfg.RefuseNewerClients, Observe: observe,
 		ServerHeader: "Longshore/" + e.build.Version + " (linux)",
 	}, routes, ladder, e.log)
-	return err
+	if err != nil {
+		return err
+	}
+	return e.trace(ctx, down)
+}
+
+// trace has requests traced where the environment asks for it.
+func (e *engine) trace(ctx context.Context, down *closers) error {
+	t, err := tracing.Open(ctx, "longshore", e.build.Version)
+	if err != nil || t == nil {
+		return err
+	}
+	down.add(t.Close)
+	e.handler = t.Handler(e.handler)
+	return nil
 }
 
 // oldest is the oldest API version that is served.
