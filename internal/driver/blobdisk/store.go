@@ -32,8 +32,9 @@ type Store struct {
 	uploads string
 	intake  *intake
 
-	// shards remembers the shard directories that exist durably: path -> struct{}.
-	shards sync.Map
+	// shards remembers the directories whose shards exist durably: path -> struct{}. sharding is held by who makes them.
+	shards   sync.Map
+	sharding sync.Mutex
 	// sessions holds the state of uploads that this process has written to: key -> *session.
 	sessions sync.Map
 }
@@ -200,18 +201,26 @@ func (s *Store) place(d digest.Digest, fi fs.FileInfo, move, mkdir func(path str
 	return blob.Info{Digest: d, Size: fi.Size(), Modified: fi.ModTime()}, nil
 }
 
-// shard makes a shard directory durable once.
+// shard makes all shard directories of an algorithm durable, once: one sync instead of one for each.
 func (s *Store) shard(dir string) error {
-	if _, ok := s.shards.Load(dir); ok {
+	parent := filepath.Dir(dir)
+	if _, ok := s.shards.Load(parent); ok {
 		return nil
 	}
-	if err := makeDir(dir); err != nil {
+	s.sharding.Lock()
+	defer s.sharding.Unlock()
+	if _, ok := s.shards.Load(parent); ok {
+		return nil
+	}
+	for i := range 256 {
+		if err := makeDir(filepath.Join(parent, fmt.Sprintf("%02x", i))); err != nil {
+			return err
+		}
+	}
+	if err := syncDir(parent); err != nil {
 		return err
 	}
-	if err := syncDir(filepath.Dir(dir)); err != nil {
-		return err
-	}
-	s.shards.Store(dir, struct{}{})
+	s.shards.Store(parent, struct{}{})
 	return nil
 }
 
