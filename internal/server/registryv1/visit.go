@@ -108,10 +108,17 @@ func (x *exchange) enterAlone() error {
 // may asks whether the visitor may do something in a repository: the index must have let it in for that, and the access
 // policies must still allow it.
 func (x *exchange) may(repo distribution.RepoName, a auth.Action, reference string) error {
-	if g := x.visit.grant; g != nil && (g.Repo != repo || !g.Allows(string(a))) {
+	g := x.visit.grant
+	if g != nil && g.Repo != repo {
 		return hub.ErrToken
 	}
-	return x.gate.Auth.Authorize(x.visit.who, x.gate.Ask(x.r, repo, a, reference))
+	if err := x.gate.Auth.Authorize(x.visit.who, x.gate.Ask(x.r, repo, a, reference)); err != nil {
+		return err
+	}
+	if g != nil && !g.Allows(string(a)) {
+		return hub.ErrToken // another token would do
+	}
+	return nil
 }
 
 // mayEither is may for one of two actions.
