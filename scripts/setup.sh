@@ -31,6 +31,7 @@ if [ "$what" != run ]; then
     want curl curl
     want iptables iptables
     want rsyslogd rsyslog
+    want chromium chromium
     ls /usr/lib/*/rsyslog/lmnsd_gtls.so >/dev/null 2>&1 || missing+=(rsyslog-gnutls)
     python3 -c 'import docker' 2>/dev/null || [ -d /usr/lib/python3/dist-packages/docker ] || missing+=(python3-docker)
     [ -x /usr/lib/postgresql/15/bin/postgres ] || missing+=(postgresql)
