@@ -254,6 +254,8 @@ func (s *session) tokenRequest(ctx context.Context, realm *url.URL, c challenge,
 	if named {
 		q.Set("account", s.auth.Username)
 		q.Set("client_id", clientID)
+	}
+	if named && s.offline {
 		q.Set("offline_token", "true")
 	}
 	u.RawQuery = q.Encode()

@@ -47,7 +47,7 @@ func (c *Client) login(ctx context.Context, e endpoint, auth registry.AuthConfig
 	if err != nil {
 		return "", err
 	}
-	s := &session{client: c, endpoint: e, http: &http.Client{Transport: tr}, transport: tr, auth: &auth, tokens: map[string]token{}}
+	s := &session{client: c, endpoint: e, http: &http.Client{Transport: tr}, transport: tr, auth: &auth, tokens: map[string]token{}, offline: true}
 	defer s.Close()
 	if err := s.Ping(ctx); err != nil {
 		return "", err

@@ -31,6 +31,7 @@ type session struct {
 	auth      *registry.AuthConfig
 	scope     string
 	extra     []string // further scopes, for mounts from other repositories
+	offline   bool     // asks for an identity token, which only a log-in keeps
 
 	fetching sync.Mutex // held while a token is fetched
 
