@@ -15,6 +15,7 @@ import (
 	"longshore/internal/server/registryapi"
 	v1api "longshore/internal/server/registryv1"
 	"longshore/internal/server/wirev1"
+	"longshore/internal/service/auth"
 	"longshore/internal/service/hub"
 	"longshore/internal/service/registry"
 	"longshore/internal/service/registryv1"
@@ -51,9 +52,10 @@ func (r *Registry) openOld() {
 	}
 }
 
-// oldOptions are what may change while the registry runs. It is standalone where nobody can have a name.
+// oldOptions are what may change while the registry runs. It is standalone where nobody needs a name to push.
 func (r *Registry) oldOptions(cfg *registryconfig.Config) wirev1.Options {
-	o := wirev1.Options{Standalone: !r.auth.Required(), SecureCookies: cfg.HTTP.TLS != nil || strings.HasPrefix(cfg.HTTP.ExternalURL, "https://")}
+	nobody := &auth.Subject{}
+	o := wirev1.Options{Standalone: r.auth.Authorize(nobody, auth.Query{Action: auth.Create, Repo: v1api.Unplaced}) == nil, SecureCookies: cfg.HTTP.TLS != nil || strings.HasPrefix(cfg.HTTP.ExternalURL, "https://")}
 	if e := cfg.Extensions; e != nil && e.V1 != nil {
 		if e.V1.Standalone != nil {
 			o.Standalone = *e.V1.Standalone

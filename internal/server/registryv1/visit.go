@@ -147,8 +147,8 @@ func (x *exchange) caller() service.Caller {
 	return c
 }
 
-// unplaced is where images lie that no tag has given to a repository. Whoever may create it may push them.
-const unplaced = distribution.RepoName("_v1")
+// Unplaced stands for where images lie that no tag has given to a repository. Whoever may create it may push them.
+const Unplaced = "_v1"
 
 // reading is for images that are asked for.
 func reading(do action) action {
@@ -171,7 +171,7 @@ func writing(do action) action {
 		if err := x.enter(""); err != nil {
 			return err
 		}
-		repo := unplaced
+		repo := distribution.RepoName(Unplaced)
 		if g := x.visit.grant; g != nil {
 			repo = g.Repo
 		}
