@@ -3,6 +3,7 @@ package buildkit
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/moby/buildkit/client"
@@ -73,10 +74,19 @@ func (b *Builder) Run(ctx context.Context) error {
 			tidy = time.After(tidyDelay)
 		case <-tidy:
 			tidy = nil
-			removeSSHDirs(time.Now())
+			b.tidy()
 		case <-gc.C:
 			b.shrink(ctx)
 		}
+	}
+}
+
+// tidy removes what steps leave. What a failed step worked on is held by its error, and BuildKit lets go of it when Go's
+// collector finds the error, which in an idle process would be minutes later.
+func (b *Builder) tidy() {
+	removeSSHDirs(time.Now())
+	if c := b.opened(); c != nil && c.worker.steps.forget() {
+		runtime.GC()
 	}
 }
 

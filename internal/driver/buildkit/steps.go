@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/moby/buildkit/executor"
+	resourcestypes "github.com/moby/buildkit/executor/resources/types"
 	bknet "github.com/moby/buildkit/util/network"
 )
 
@@ -25,6 +27,7 @@ type steps struct {
 
 	mu      sync.Mutex
 	running int
+	failed  bool // a step did, since forget
 }
 
 func newSteps(cgroupParent string, idle func()) *steps {
@@ -67,6 +70,32 @@ func (s *steps) end() {
 	if s.idle != nil {
 		s.idle()
 	}
+}
+
+// forget tells whether a step has failed since it was asked last.
+func (s *steps) forget() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.failed
+	s.failed = false
+	return was
+}
+
+// watched runs steps and notes failures.
+type watched struct {
+	executor.Executor
+	steps *steps
+}
+
+// Run implements BuildKit's executor.Executor.
+func (w watched) Run(ctx context.Context, id string, root executor.Mount, mounts []executor.Mount, process executor.ProcessInfo, started chan<- struct{}) (resourcestypes.Recorder, error) {
+	rec, err := w.Executor.Run(ctx, id, root, mounts, process, started)
+	if err != nil {
+		w.steps.mu.Lock()
+		w.steps.failed = true
+		w.steps.mu.Unlock()
+	}
+	return rec, err
 }
 
 // counted is a network provider whose users are counted.

@@ -32,6 +32,7 @@ type localWorker struct {
 	*base.Worker
 	images Images
 	store  Store
+	steps  *steps
 }
 
 // Exporter adds "moby", the engine's image store, to what BuildKit has.
@@ -47,7 +48,8 @@ func (w *localWorker) Exporter(name string, sm *session.Manager) (exporter.Expor
 }
 
 func newWorker(ctx context.Context, cfg Config, deps Deps) (*localWorker, error) {
-	opt, err := workerOpt(cfg, deps)
+	running := newSteps(cfg.cgroupParent(), cfg.idle)
+	opt, err := workerOpt(cfg, deps, running)
 	if err != nil {
 		return nil, err
 	}
@@ -55,10 +57,10 @@ func newWorker(ctx context.Context, cfg Config, deps Deps) (*localWorker, error)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("make build worker: %w", err), opt.MetadataStore.Close())
 	}
-	return &localWorker{Worker: w, images: deps.Images, store: deps.Store}, nil
+	return &localWorker{Worker: w, images: deps.Images, store: deps.Store, steps: running}, nil
 }
 
-func workerOpt(cfg Config, deps Deps) (opt base.WorkerOpt, err error) {
+func workerOpt(cfg Config, deps Deps, running *steps) (opt base.WorkerOpt, err error) {
 	policies, err := cfg.GC.policies(cfg.Root)
 	if err != nil {
 		return opt, err
@@ -71,7 +73,7 @@ func workerOpt(cfg Config, deps Deps) (opt base.WorkerOpt, err error) {
 	if err != nil {
 		return opt, fmt.Errorf("watch resources: %w", err)
 	}
-	providers := networkProviders(deps.Networks, newSteps(cfg.cgroupParent(), cfg.idle))
+	providers := networkProviders(deps.Networks, running)
 	exec, err := newExecutor(cfg, providers, monitor)
 	if err != nil {
 		return opt, err
@@ -93,7 +95,7 @@ func workerOpt(cfg Config, deps Deps) (opt base.WorkerOpt, err error) {
 		Platforms:        []ocispec.Platform{platforms.Normalize(platforms.DefaultSpec())},
 		GCPolicy:         policies,
 		BuildkitVersion:  client.BuildkitVersion{Package: version.Package, Version: version.Version, Revision: version.Revision},
-		NetworkProviders: providers, Executor: exec, ResourceMonitor: monitor,
+		NetworkProviders: providers, Executor: watched{exec, running}, ResourceMonitor: monitor,
 		Snapshotter:  containerdsnapshot.NewSnapshotter(snapshotterName, snaps, namespace, nil),
 		ContentStore: blobs, Applier: apply.NewFileSystemApplier(blobs), Differ: walking.NewWalkingDiff(blobs),
 		ImageStore: deps.Images, RegistryHosts: cfg.Registries.hosts,
