@@ -20,7 +20,7 @@ var layers = []string{"base", "core", "driver", "service", "server", "boot"}
 
 // modules lists the third-party modules of each layer. Lower layers' modules are not inherited: each is named on purpose.
 var modules = map[string][]string{
-	"base": {},
+	"base": {"golang.org/x/sys"},
 	"core": {
 		"github.com/containerd/errdefs", "github.com/distribution/reference", "github.com/docker/go-units", "github.com/moby/moby/api", "github.com/moby/docker-image-spec",
 		"github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec", "github.com/opencontainers/runtime-spec",

@@ -94,7 +94,7 @@ func (s *Service) Get(ctx context.Context, ref, name string, w io.Writer) error 
 type PutOptions struct {
 	// NoOverwriteDirNonDir refuses to replace a directory by something else and the other way round.
 	NoOverwriteDirNonDir bool
-	// CopyUIDGID gives what is unpacked to the container's user.
+	// CopyUIDGID gives what is unpacked to the container's user, where it has one.
 	CopyUIDGID bool
 }
 
@@ -113,7 +113,7 @@ func (s *Service) Put(ctx context.Context, ref, name string, content io.Reader, 
 			return err
 		}
 		u := tarfs.UnpackOptions{NoOverwriteDirNonDir: o.NoOverwriteDirNonDir}
-		if o.CopyUIDGID {
+		if o.CopyUIDGID && facts.User != "" {
 			if u.Owner, err = r.User(facts.User); err != nil {
 				return err
 			}

@@ -96,12 +96,8 @@ func (a *Attachment) serve(ctx context.Context, conn streams.Conn, unframe bool)
 	if a.seat == nil {
 		return conn.CloseWrite()
 	}
-	select {
-	case <-a.seat.Ready():
-	case <-a.h.gone:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := a.seat.Await(ctx, conn, a.h.gone); err != nil {
+		return err
 	}
 	stream, err := a.seat.Stream()
 	if err != nil || stream == nil {

@@ -8,7 +8,6 @@ import (
 
 	core "longshore/internal/core/container"
 	"longshore/internal/core/fault"
-	corenet "longshore/internal/core/network"
 	"longshore/internal/core/state"
 	"longshore/internal/service/engine/containers/launch"
 	"longshore/internal/service/engine/containers/request"
@@ -88,7 +87,7 @@ func (s *Service) disconnect(ctx context.Context, h *handle, net string, force b
 }
 
 // reconnected writes down what a running container is on now, for itself and for its record.
-func (s *Service) reconnected(ctx context.Context, h *handle, asked map[string]*network.EndpointSettings, sb corenet.Sandbox) error {
+func (s *Service) reconnected(ctx context.Context, h *handle, asked map[string]*network.EndpointSettings, sb launch.Sandbox) error {
 	if err := s.launcher.WriteNames(h.id, sb); err != nil {
 		return err
 	}

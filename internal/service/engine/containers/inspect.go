@@ -88,11 +88,11 @@ func (s *Service) List(ctx context.Context, r ListRequest) ([]*container.Summary
 	for i, h := range handles {
 		recs[i] = h.record()
 	}
-	picked := q.Select(recs, r.All, r.Limit)
+	picked, aliases := q.Select(recs, r.All, r.Limit), launch.Aliases(recs, s.recordOf)
 	out := make([]*container.Summary, 0, len(picked))
 	for _, rec := range picked {
 		sum := listing.Summary(rec, s.deps.Now(), listing.NetworkSettings(rec), mounts.Points(rec.Mounts))
-		sum.Image = s.imageName(ctx, rec)
+		sum.Image, sum.Names = s.imageName(ctx, rec), append(sum.Names, aliases[rec.ID]...)
 		if r.Size {
 			if rw, root, err := s.deps.Images.Usage(ctx, rec.ID); err == nil {
 				sum.SizeRw, sum.SizeRootFs = rw, root

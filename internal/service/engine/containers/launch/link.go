@@ -72,6 +72,28 @@ func ShownHost(rec *core.Record, find Finder) *container.HostConfig {
 	return &hc
 }
 
+// Aliases are the names that containers have by others' links, "/parent/alias", by their IDs.
+func Aliases(all []*core.Record, find Finder) map[string][]string {
+	var names map[string][]string
+	for _, rec := range all {
+		if rec.HostConfig.NetworkMode.IsUserDefined() {
+			continue
+		}
+		for _, l := range rec.HostConfig.Links {
+			target, alias := ParseLink(l)
+			child, err := find(target)
+			if err != nil {
+				continue
+			}
+			if names == nil {
+				names = map[string][]string{}
+			}
+			names[child.ID] = append(names[child.ID], "/"+rec.Name+"/"+alias)
+		}
+	}
+	return names
+}
+
 // Env is what a container learns of the other one.
 func (l Link) Env() ([]string, error) {
 	child := l.Child

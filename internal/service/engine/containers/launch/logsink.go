@@ -56,9 +56,9 @@ func (l *Launcher) LogSink(rec *core.Record) (runtime.LogSink, error) {
 	return s, err
 }
 
-// LogPath is what inspect tells of the log: the active file of a driver that has no other place.
+// LogPath is what inspect tells of the log: the active file of the json-file driver, whose form others may rely on.
 func LogPath(dir string, rec *core.Record) string {
-	if remote(rec.HostConfig.LogConfig.Type) {
+	if rec.HostConfig.LogConfig.Type != "json-file" {
 		return ""
 	}
 	return logFile(dir, rec)

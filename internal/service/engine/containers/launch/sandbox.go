@@ -46,6 +46,9 @@ func (l *Launcher) sandbox(ctx context.Context, rec *core.Record, run *core.Run,
 	return l.WriteNames(rec.ID, sb)
 }
 
+// Sandbox is what the networks made for a container.
+type Sandbox = network.Sandbox
+
 // WriteNames writes the hosts and resolv.conf files of a sandbox.
 func (l *Launcher) WriteNames(id string, sb network.Sandbox) error {
 	if err := l.Disk.Write(id, "hosts", sb.Hosts); err != nil {
