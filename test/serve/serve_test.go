@@ -2,6 +2,7 @@
 package serve
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -84,13 +85,15 @@ func login(d *harness.Daemon, user string) {
 func blobs(t testing.TB, dir string) map[string]uint64 {
 	t.Helper()
 	out := map[string]uint64{}
-	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() {
-			return err
+	err := filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+		var fi fs.FileInfo
+		if err == nil && !e.IsDir() {
+			if fi, err = e.Info(); err == nil {
+				out[e.Name()] = fi.Sys().(*syscall.Stat_t).Ino
+			}
 		}
-		fi, err := e.Info()
-		if err == nil {
-			out[e.Name()] = fi.Sys().(*syscall.Stat_t).Ino
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // collected meanwhile
 		}
 		return err
 	})
@@ -245,5 +248,40 @@ func TestAnotherFileSystem(t *testing.T) {
 	d.OK("pull", name)
 	if out := d.OK("run", "--rm", name, "echo", "copied"); out != "copied" {
 		t.Errorf("got %q", out)
+	}
+}
+
+// TestLoginToTheEmbeddedRegistry: by default everybody may push and pull, and who wants a name has one: it is checked.
+func TestLoginToTheEmbeddedRegistry(t *testing.T) {
+	d := start(t)
+	name := host + "/open:v1"
+	d.OK("tag", "busybox", name)
+	d.OK("push", name)
+	folder := filepath.Join(d.DataRoot(), "registry")
+	if r := d.InNet("sh", "-c", "echo jane-secret | "+harness.Bin("longshore")+" registry user add "+folder+" janedoe --email jane@example.com"); r.Code != 0 {
+		t.Fatal(r.Err)
+	}
+	if r := d.DockerIn(strings.NewReader("wrong"), "login", "-u", "janedoe", "--password-stdin", host); r.Code == 0 || !strings.Contains(r.Err, "unauthorized: incorrect username or password") {
+		t.Errorf("%d %s%s", r.Code, r.Out, r.Err)
+	}
+	if r := d.DockerIn(strings.NewReader("jane-secret"), "login", "-u", "janedoe", "--password-stdin", host); r.Code != 0 {
+		t.Errorf("%s%s", r.Out, r.Err)
+	}
+	config, err := os.ReadFile(filepath.Join(d.Dir, "cli", "config.json"))
+	if err != nil || !strings.Contains(string(config), "identitytoken") {
+		t.Errorf("docker keeps no identity token: %s %v", config, err)
+	}
+	d.OK("rmi", name)
+	d.OK("pull", name)
+
+	// What a command was told is there is there after the power of SIGKILL, and so are the keys of the tokens.
+	if r := d.InNet("sh", "-c", "echo john-secret | "+harness.Bin("longshore")+" registry user add "+folder+" johndoe --email john@example.com"); r.Code != 0 {
+		t.Fatal(r.Err)
+	}
+	d.Kill()
+	d.Up()
+	d.OK("push", name)
+	if r := d.DockerIn(strings.NewReader("john-secret"), "login", "-u", "johndoe", "--password-stdin", host); r.Code != 0 {
+		t.Errorf("%s%s", r.Out, r.Err)
 	}
 }
