@@ -30,10 +30,10 @@ func TestStore(t *testing.T) {
 	blobtest.Run(t, func(t *testing.T) blobtest.Rig {
 		dir := t.TempDir()
 		return blobtest.Rig{
-			Store:  open(t, dir),
-			Reopen: func() blob.Store { return open(t, dir) },
+			Store:     open(t, dir),
+			Reopen:    func() blob.Store { return open(t, dir) },
 			Leftovers: func() int { return len(files(t, filepath.Join(dir, "uploads"))) },
-			Big: 1 << 20,
+			Big:       1 << 20,
 		}
 	})
 }
