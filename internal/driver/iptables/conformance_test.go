@@ -28,7 +28,7 @@ func TestConformance(t *testing.T) {
 				DropInput: command(`iptables -A INPUT -p tcp --dport %d -m comment --comment "not -j ACCEPT" -j REJECT; iptables -A INPUT -i wan -j DROP`),
 				DropHook:  command("iptables -I DOCKER-USER -p tcp -m conntrack --ctorigdstport %d -j DROP"),
 				Undo:      command("iptables -F INPUT; iptables -F DOCKER-USER"),
-				Flush:     command("for t in nat filter mangle raw; do iptables -t $t -F; iptables -t $t -X; done"),
+				Flush:     command("for t in nat filter mangle raw; do iptables -t $t -F; iptables -t $t -X || true; done"),
 			})
 		})
 	}

@@ -46,6 +46,8 @@ type Firewall struct {
 	ports    map[firewall.Key]firewall.Port
 	targets  map[target]int // how many ports lead there
 	seen     map[bool]seen  // per family: what was last found and written
+	last     lengths        // of the old tables when they were last read
+	changed  bool           // by us since then
 }
 
 // target is where a port leads.
@@ -73,6 +75,20 @@ func New(cfg firewall.Config, variant string, log *slog.Logger) *Firewall {
 
 // Usable says whether the host has iptables.
 func Usable() bool { return tool{}.check(false) == nil }
+
+// Retire takes away what this driver left on a host that uses another firewall now. Without our chains, or without
+// iptables, nothing is done.
+func Retire(log *slog.Logger) error {
+	f := New(firewall.Config{}, "", log)
+	if f.tool.check(false) != nil {
+		return nil
+	}
+	saved, err := f.tool.save(false)
+	if err != nil || len(parse(saved).ours("filter")) == 0 {
+		return err
+	}
+	return f.Remove()
+}
 
 // tool runs the programs.
 type tool struct{ variant string }
@@ -161,7 +177,7 @@ func (f *Firewall) installFamily(ipv6 bool) error {
 	for _, c := range all {
 		counts[c.table+" "+c.name] = len(c.rules)
 	}
-	f.seen[ipv6] = seen{host: now.host(), counts: counts}
+	f.seen[ipv6], f.changed = seen{host: now.host(), counts: counts}, true
 	return nil
 }
 
@@ -260,6 +276,7 @@ func (f *Firewall) change(do string, ports, targets []firewall.Port) error {
 			f.seen[ipv6].counts[l.table+" "+l.chain] += step
 		}
 	}
+	f.changed = true
 	return nil
 }
 

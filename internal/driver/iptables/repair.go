@@ -3,6 +3,7 @@ package iptables
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -16,25 +17,38 @@ import (
 // something changed.
 const lookEvery = 300 * time.Millisecond
 
+// lookAfter is how often Run reads the rules even though nothing seems to have changed.
+const lookAfter = 30 * time.Second
+
 // Run implements firewall.Firewall. iptables on nf_tables tells of changes; what the old one has is counted.
 func (f *Firewall) Run(ctx context.Context) error {
 	w := newWatch()
 	defer w.close()
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
+	var looked time.Time // what changed before Run began counts, too
 	for {
+		if told := w.told(); told || f.recount() || time.Since(looked) > lookAfter {
+			looked = time.Now()
+			if err := f.Repair(); err != nil {
+				f.log.Error("the firewall's chains are out of order", "error", err)
+				looked = time.Time{} // somebody may have been at it meanwhile: again
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
-		if !w.changed() {
-			continue
-		}
-		if err := f.Repair(); err != nil {
-			f.log.Error("the firewall's chains are out of order", "error", err)
-		}
 	}
+}
+
+// recount says whether the old tables are longer or shorter than when they were last read and found good. After changes of
+// our own they are read once more, since somebody else's may have come in between.
+func (f *Firewall) recount() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.changed || f.last != tables()
 }
 
 // Repair installs everything anew in a family where our chains were changed, or where the host's own rules say something
@@ -42,6 +56,7 @@ func (f *Firewall) Run(ctx context.Context) error {
 func (f *Firewall) Repair() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.changed, f.last = false, tables()
 	for _, ipv6 := range f.families() {
 		was, ok := f.seen[ipv6]
 		if !ok {
@@ -61,57 +76,40 @@ func (f *Firewall) Repair() error {
 	return nil
 }
 
-// watch notices changes of tables, of both kinds of iptables.
-type watch struct {
-	nft    *netlink.Conn // nil where the kernel has no nf_tables
-	v4, v6 int           // sockets to ask for the old tables; -1 without
-	last   [8]info
+// watch is told of changes of nf_tables.
+type watch struct{ conn *netlink.Conn } // nil where the kernel has none
+
+func newWatch() watch {
+	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	if err != nil {
+		return watch{}
+	}
+	if err := c.JoinGroup(unix.NFNLGRP_NFTABLES); err != nil {
+		_ = c.Close()
+		return watch{}
+	}
+	return watch{c}
 }
 
-func newWatch() *watch {
-	w := &watch{v4: -1, v6: -1}
-	if c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil); err == nil {
-		if c.JoinGroup(unix.NFNLGRP_NFTABLES) == nil {
-			w.nft = c
-		} else {
-			_ = c.Close()
-		}
-	}
-	if fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW); err == nil {
-		w.v4 = fd
-	}
-	if fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW); err == nil {
-		w.v6 = fd
-	}
-	w.counts()
-	return w
-}
-
-func (w *watch) close() {
-	if w.nft != nil {
-		_ = w.nft.Close()
-	}
-	for _, fd := range []int{w.v4, w.v6} {
-		if fd >= 0 {
-			_ = unix.Close(fd)
-		}
+func (w watch) close() {
+	if w.conn != nil {
+		_ = w.conn.Close()
 	}
 }
 
-// changed says whether anything changed since it was asked last.
-func (w *watch) changed() bool {
+// told says whether anything changed since it was asked last.
+func (w watch) told() bool {
+	if w.conn == nil {
+		return false
+	}
 	told := false
-	if w.nft != nil {
-		_ = w.nft.SetReadDeadline(time.Now().Add(time.Millisecond))
-		for {
-			if _, err := w.nft.Receive(); err != nil {
-				told = told || err == unix.ENOBUFS
-				break
-			}
-			told = true
+	_ = w.conn.SetReadDeadline(time.Now().Add(time.Millisecond))
+	for {
+		if _, err := w.conn.Receive(); err != nil {
+			return told || errors.Is(err, unix.ENOBUFS)
 		}
+		told = true
 	}
-	return w.counts() || told
 }
 
 // info is struct ipt_getinfo of linux/netfilter_ipv4/ip_tables.h, which ip6t_getinfo equals.
@@ -125,25 +123,26 @@ type info struct {
 // soGetInfo is IPT_SO_GET_INFO and IP6T_SO_GET_INFO.
 const soGetInfo = 64
 
-// counts asks for the lengths of the old tables and says whether one is another than before.
-func (w *watch) counts() bool {
-	changed := false
-	for i, table := range []string{"nat", "filter", "mangle", "raw"} {
-		for j, fd := range []int{w.v4, w.v6} {
-			if fd < 0 {
-				continue
-			}
+// lengths are those of the old tables of both families.
+type lengths [8]info
+
+// tables asks for them. A table that is not in use is all zeros.
+func tables() (out lengths) {
+	for i, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		fd, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+		if err != nil {
+			continue
+		}
+		for j, table := range []string{"nat", "filter", "mangle", "raw"} {
 			var got info
 			copy(got.name[:], table)
-			if tableInfo(fd, j == 1, &got) != nil {
-				got = info{} // the table is not in use
-			}
-			if at := &w.last[i*2+j]; *at != got {
-				*at, changed = got, true
+			if tableInfo(fd, i == 1, &got) == nil {
+				out[i*4+j] = got
 			}
 		}
+		_ = unix.Close(fd)
 	}
-	return changed
+	return out
 }
 
 func tableInfo(fd int, ipv6 bool, to *info) error {

@@ -242,7 +242,7 @@ func (f *Firewall) portLines(ipv6 bool, ports, targets []firewall.Port) []line {
 // edits is a text that adds or deletes lines. Rules for single addresses go to the beginning.
 func edits(do string, lines []line) string {
 	var b strings.Builder
-	for _, table := range []string{"nat", "mangle", "filter"} {
+	for _, table := range []string{"filter", "mangle", "nat"} {
 		b.WriteString("*" + table + "\n")
 		for _, l := range lines {
 			if l.table != table {
@@ -262,7 +262,7 @@ func edits(do string, lines []line) string {
 // render is a text that makes our chains exactly these, with the jumps that are missing.
 func render(all []chain, now state, ipv6 bool) string {
 	var b strings.Builder
-	for _, table := range []string{"raw", "mangle", "nat", "filter"} {
+	for _, table := range []string{"raw", "mangle", "filter", "nat"} {
 		b.WriteString("*" + table + "\n")
 		names := map[string]bool{}
 		for _, c := range all {
@@ -281,8 +281,13 @@ func render(all []chain, now state, ipv6 bool) string {
 				}
 			}
 		}
+		// The administrator's chain comes before ours: where ours is inserted anew, so is that.
+		again := table == "filter" && !now.ordered()
+		if again && now.jumps(jump{table: "filter", from: "FORWARD", to: AdminChain}) {
+			b.WriteString("-D FORWARD -j " + AdminChain + "\n")
+		}
 		for _, j := range jumps(ipv6) {
-			if j.table == table && !now.jumps(j) {
+			if j.table == table && (!now.jumps(j) || again && j.to == AdminChain) {
 				verb := "-A "
 				if j.first {
 					verb = "-I "

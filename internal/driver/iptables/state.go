@@ -43,6 +43,15 @@ func (s state) jumps(j jump) bool {
 	return slices.ContainsFunc(s.tables[j.table][j.from], func(rule string) bool { return strings.HasSuffix(" "+rule, " -j "+j.to) })
 }
 
+// ordered says whether packets pass the administrator's chain before ours.
+func (s state) ordered() bool {
+	at := func(to string) int {
+		return slices.IndexFunc(s.tables["filter"]["FORWARD"], func(rule string) bool { return strings.HasSuffix(" "+rule, " -j "+to) })
+	}
+	admin, ours := at(AdminChain), at(chainForward)
+	return admin >= 0 && ours >= 0 && admin < ours
+}
+
 // ours lists our chains in a table.
 func (s state) ours(table string) []string {
 	var out []string
@@ -68,7 +77,7 @@ func (s state) intact(was seen, ipv6 bool) bool {
 			return false
 		}
 	}
-	return s.has("filter", AdminChain)
+	return s.ordered()
 }
 
 // removal is a text that removes our chains and the jumps to them.

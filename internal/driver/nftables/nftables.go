@@ -52,6 +52,18 @@ type Firewall struct {
 
 var _ firewall.Firewall = (*Firewall)(nil)
 
+// Usable says why the kernel's nf_tables cannot be used; nil when they can.
+func Usable() error {
+	c, err := nft.New()
+	if err == nil {
+		_, err = c.ListTables()
+	}
+	if err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	return nil
+}
+
 // target is where a port leads.
 type target struct {
 	proto uint8

@@ -49,7 +49,10 @@ type damage struct{ ours, others bool }
 func (f *Firewall) repairing(ctx context.Context, w *netlink.Conn) error {
 	defer w.Close()
 	defer context.AfterFunc(ctx, func() { _ = w.Close() })()
-	var seen damage
+	seen := damage{others: true} // what changed before Run began counts, too
+	if err := f.Repair(); err != nil {
+		f.log.Error("the firewall's tables are out of order", "error", err)
+	}
 	for {
 		wait := checkEvery
 		if seen.others {

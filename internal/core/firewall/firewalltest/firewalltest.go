@@ -273,7 +273,7 @@ func testRepair(t *testing.T, w *world, b Backend) {
 	for range 2 {
 		w.sh(b.Flush)
 		w.eventually("everything is back", func() bool { return w.ask("out", "192.0.2.1:8080", time.Second) == "c1" })
-		w.closed("out", "10.1.0.2:80")
+		w.eventually("containers are closed again", func() bool { return w.ask("out", "10.1.0.2:80", short) == "" })
 	}
 	must(t, f.Publish([]firewall.Port{port("0.0.0.0", 8082, "10.1.0.2:80")}))
 	w.reach("out", "192.0.2.1:8082", "c1")

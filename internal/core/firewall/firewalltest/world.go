@@ -135,7 +135,7 @@ func (w *world) ask(from, address string, limit time.Duration) string {
 // limit is how long anything may take that is only waited for; short is for answers that must not come.
 const (
 	limit = 30 * time.Second
-	short = 150 * time.Millisecond
+	short = 100 * time.Millisecond
 )
 
 func (w *world) reach(from, address, want string) {
@@ -190,7 +190,9 @@ func (w *world) separate(on bool) {
 // eventually polls until ok.
 func (w *world) eventually(what string, ok func() bool) {
 	w.t.Helper()
-	for deadline := time.Now().Add(limit); !ok(); {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(limit); !ok(); <-tick.C {
 		if time.Now().After(deadline) {
 			w.t.Fatalf("not within %v: %s\n%s", limit, what, w.rules())
 		}
