@@ -1,7 +1,7 @@
 // Package imagev1 reads and writes images as the registry API v1 moves them: a JSON document and a tar per layer, each
 // with an identifier of 64 hexadecimal digits and the identifier of its parent. It maps them to docker's schema 2
 // configurations and back, and computes the checksums of that time. Pure; every parser here is fuzzed. The mapping and its
-// reasons are in docs/decisions/0009-registry-v1-images.md.
+// reasons are in docs/decisions/0010-registry-v1-images.md.
 //
 //	img, err := imagev1.Parse(body)
 //	config, err := imagev1.Config([]imagev1.Layer{{Image: base, DiffID: d0}, {Image: img, DiffID: d1}})
