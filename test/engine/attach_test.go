@@ -50,7 +50,7 @@ func cli(t *testing.T, d *harness.Daemon, args ...string) (in io.WriteCloser, ou
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	timer := time.AfterFunc(time.Minute, func() { _ = c.Process.Kill() })
+	timer := time.AfterFunc(30*time.Second, func() { _ = c.Process.Kill() })
 	return in, out, func() error {
 		defer timer.Stop()
 		return c.Wait()

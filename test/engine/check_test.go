@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"net/http"
 	"strings"
@@ -122,4 +123,12 @@ func exchange(t *testing.T, d *harness.Daemon, method, path, body string, header
 		t.Fatal(err)
 	}
 	return resp.StatusCode, string(b)
+}
+
+// decode reads JSON.
+func decode(t *testing.T, text string, v any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(text), v); err != nil {
+		t.Fatalf("%v in %s", err, text)
+	}
 }
