@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -175,4 +176,23 @@ func must(t testing.TB, c *client.Client, opt client.SolveOpt) solved {
 // image exports to the engine's image store.
 func image(names ...string) []client.ExportEntry {
 	return []client.ExportEntry{{Type: "moby", Attrs: map[string]string{"name": strings.Join(names, ",")}}}
+}
+
+// serve gives a directory's files over HTTP in the daemon's network, and the address.
+func serve(t testing.TB, d *harness.Daemon, dir string) string {
+	t.Helper()
+	l := d.Listen()
+	srv := &http.Server{Handler: http.FileServer(http.Dir(dir)), ReadHeaderTimeout: time.Minute}
+	go func() { _ = srv.Serve(l) }()
+	t.Cleanup(func() { _ = srv.Close() })
+	return "http://" + l.Addr().String()
+}
+
+func git(t testing.TB, dir string, args ...string) {
+	t.Helper()
+	c := exec.Command("git", args...)
+	c.Dir = dir
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("git %q: %v\n%s", args, err, out)
+	}
 }

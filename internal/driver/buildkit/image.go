@@ -2,6 +2,7 @@ package buildkit
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -15,6 +16,7 @@ import (
 	"github.com/moby/buildkit/exporter"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/util/leaseutil"
 	"github.com/moby/buildkit/util/progress"
 	digest "github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/identity"
@@ -27,6 +29,8 @@ const (
 	exporterMoby = "moby"
 	// snapshotKey is where BuildKit's cache records keep their snapshot's name.
 	snapshotKey = "cache.snapshot"
+	// squashKey is the attribute that asks for one layer.
+	squashKey = "squash"
 	// fastest is the compression level of layers unless the client chose one: most of what is built never leaves the
 	// host, and what does is compressed only once.
 	fastest = "1"
@@ -61,6 +65,8 @@ func (m *mobyExporter) Resolve(ctx context.Context, id int, attrs map[string]str
 	for _, k := range []exptypes.ImageExporterOptKey{exptypes.OptKeyUnpack, exptypes.OptKeyDanglingPrefix, exptypes.OptKeyDanglingEmptyOnly} {
 		delete(opt, string(k))
 	}
+	e.squashing = opt[squashKey] == "true"
+	delete(opt, squashKey)
 	opt[string(exptypes.OptKeyStore)] = "false"
 	if opt[string(exptypes.OptKeyLayerCompression)] == "" && opt[string(exptypes.OptKeyCompressionLevel)] == "" {
 		opt[string(exptypes.OptKeyCompressionLevel)] = fastest
@@ -77,6 +83,7 @@ type mobyInstance struct {
 	name      string // comma separated; "*": as the frontend names it
 	store     bool
 	rewritten bool // layers differ from the cache's: their times were changed
+	squashing bool
 }
 
 // Attrs are those that the client gave.
@@ -88,16 +95,51 @@ func (e *mobyInstance) Export(ctx context.Context, src *exporter.Source, info ex
 	if err != nil || !e.store || ref == nil {
 		return resp, finalize, ref, err
 	}
-	target := ref.Descriptor()
 	names := e.names(src)
-	if err := e.keep(ctx, src, info, target, names); err != nil {
+	target, err := e.finish(ctx, src, info, ref.Descriptor(), names)
+	if err != nil {
 		_ = ref.Release()
 		return nil, nil, nil, err
+	}
+	if target.Digest != ref.Descriptor().Digest {
+		ref = renamed{ref, target}
+		if err := tell(resp, target); err != nil {
+			_ = ref.Release()
+			return nil, nil, nil, err
+		}
 	}
 	if len(names) > 0 {
 		resp[exptypes.ExporterImageNameKey] = strings.Join(names, ",")
 	}
 	return resp, finalize, ref, nil
+}
+
+// finish makes the result an image of the engine, squashed when that was asked for.
+func (e *mobyInstance) finish(ctx context.Context, src *exporter.Source, info exporter.ExportBuildInfo, target ocispec.Descriptor, names []string) (ocispec.Descriptor, error) {
+	if !e.squashing {
+		return target, e.keep(ctx, src, info, target, names)
+	}
+	ctx, release, err := leaseutil.WithLease(ctx, e.worker.LeaseManager(), leaseutil.MakeTemporary)
+	if err != nil {
+		return target, err
+	}
+	defer func() { _ = release(context.WithoutCancel(ctx)) }()
+	if target, err = e.squash(ctx, src, target); err != nil {
+		return target, err
+	}
+	return target, e.keep(ctx, src, info, target, names)
+}
+
+// tell corrects the answer for an image that the exporter did not write.
+func tell(resp map[string]string, target ocispec.Descriptor) error {
+	doc, err := json.Marshal(target)
+	if err != nil {
+		return fmt.Errorf("encode descriptor: %w", err)
+	}
+	resp[exptypes.ExporterImageDigestKey] = target.Digest.String()
+	resp[exptypes.ExporterImageDescriptorKey] = base64.StdEncoding.EncodeToString(doc)
+	delete(resp, exptypes.ExporterImageConfigDigestKey)
+	return nil
 }
 
 func (e *mobyInstance) names(src *exporter.Source) []string {

@@ -53,7 +53,11 @@ func exporters(r build.Request) ([]*controlapi.Exporter, error) {
 		names = append(names, reference.TagNameOnly(ref).String())
 	}
 	if len(r.Output.Exporters) == 0 {
-		return []*controlapi.Exporter{{Type: exporterMoby, Attrs: map[string]string{"name": strings.Join(names, ",")}}}, nil
+		attrs := map[string]string{"name": strings.Join(names, ",")}
+		if r.Output.Squash {
+			attrs[squashKey] = "true"
+		}
+		return []*controlapi.Exporter{{Type: exporterMoby, Attrs: attrs}}, nil
 	}
 	var out []*controlapi.Exporter
 	for _, e := range r.Output.Exporters {
@@ -140,24 +144,29 @@ func set(a map[string]string, key, value string) {
 }
 
 func (b *Builder) runAttrs(a map[string]string, r build.Run) error {
-	switch r.Network {
-	case "", "default", "bridge":
-	case "host", "none":
-		a["force-network-mode"] = r.Network
-	default:
-		return fault.Invalid("network mode %q not supported by buildkit", r.Network)
-	}
 	hosts, err := b.extraHosts(r.ExtraHosts)
 	if err != nil {
 		return err
 	}
-	set(a, "add-hosts", hosts)
+	switch {
+	case r.Network == "", r.Network == "default", r.Network == "bridge":
+	case r.Network == "host", r.Network == "none":
+		a["force-network-mode"] = r.Network
+	case strings.HasPrefix(r.Network, "container:"):
+		return fault.Invalid("network mode %q not supported by buildkit", r.Network)
+	default:
+		hosts = append(hosts, markNetwork(r.Network))
+	}
+	text, err := fields(hosts)
+	if err != nil {
+		return err
+	}
+	set(a, "add-hosts", text)
 	var limits []string
 	for _, u := range r.Ulimits {
 		limits = append(limits, u.String())
 	}
-	text, err := fields(limits)
-	if err != nil {
+	if text, err = fields(limits); err != nil {
 		return err
 	}
 	set(a, "ulimit", text)
@@ -175,7 +184,7 @@ func (b *Builder) runAttrs(a map[string]string, r build.Run) error {
 }
 
 // extraHosts reads "name:address" and "name=address".
-func (b *Builder) extraHosts(hosts []string) (string, error) {
+func (b *Builder) extraHosts(hosts []string) ([]string, error) {
 	var out []string
 	for _, h := range hosts {
 		name, addr, ok := strings.Cut(h, ":")
@@ -183,11 +192,11 @@ func (b *Builder) extraHosts(hosts []string) (string, error) {
 			name, addr, ok = h[:i], h[i+1:], true
 		}
 		if !ok || name == "" {
-			return "", fault.Invalid("bad format for add-host: %q", h)
+			return nil, fault.Invalid("bad format for add-host: %q", h)
 		}
 		if addr == "host-gateway" {
 			if b.cfg.HostGateways == nil || len(b.cfg.HostGateways()) == 0 {
-				return "", fault.Invalid("unable to derive the IP value for host-gateway")
+				return nil, fault.Invalid("unable to derive the IP value for host-gateway")
 			}
 			for _, a := range b.cfg.HostGateways() {
 				out = append(out, name+"="+a.String())
@@ -196,11 +205,11 @@ func (b *Builder) extraHosts(hosts []string) (string, error) {
 		}
 		a, err := netip.ParseAddr(strings.Trim(addr, "[]"))
 		if err != nil {
-			return "", fault.Invalid("invalid IP address in add-host: %q", addr)
+			return nil, fault.Invalid("invalid IP address in add-host: %q", addr)
 		}
 		out = append(out, name+"="+a.String())
 	}
-	return fields(out)
+	return out, nil
 }
 
 // fields joins values as the frontend takes them apart: one line of comma-separated values.

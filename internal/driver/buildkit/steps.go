@@ -81,7 +81,7 @@ func (s *steps) forget() bool {
 	return was
 }
 
-// watched runs steps and notes failures.
+// watched runs steps in the network that was asked for and notes failures.
 type watched struct {
 	executor.Executor
 	steps *steps
@@ -89,6 +89,7 @@ type watched struct {
 
 // Run implements BuildKit's executor.Executor.
 func (w watched) Run(ctx context.Context, id string, root executor.Mount, mounts []executor.Mount, process executor.ProcessInfo, started chan<- struct{}) (resourcestypes.Recorder, error) {
+	ctx, process.Meta.ExtraHosts = withNetwork(ctx, process.Meta.ExtraHosts)
 	rec, err := w.Executor.Run(ctx, id, root, mounts, process, started)
 	if err != nil {
 		w.steps.mu.Lock()

@@ -73,7 +73,7 @@ func workerOpt(cfg Config, deps Deps, running *steps) (opt base.WorkerOpt, err e
 	if err != nil {
 		return opt, fmt.Errorf("watch resources: %w", err)
 	}
-	providers := networkProviders(deps.Networks, running)
+	providers := networkProviders(deps.Networks, running, cfg.executorRoot())
 	exec, err := newExecutor(cfg, providers, monitor)
 	if err != nil {
 		return opt, err
