@@ -103,8 +103,8 @@ func TestRegistryDocument(t *testing.T) {
 	base, top := chain[0], chain[1]
 	ok, session := `""`, []string{"Authorization", "Token TOKEN"}
 	s.play(t,
-		step{"ping", "GET", "/v1/_ping", "", nil, 200, "true", []string{"X-Docker-Registry-Version", "*", "X-Docker-Registry-Standalone", "True"}},
-		step{"ping, as the reference has it too", "GET", "/_ping", "", nil, 200, "true", nil},
+		step{"ping", "GET", "/v1/_ping", "", nil, 200, `""`, []string{"X-Docker-Registry-Version", "*", "X-Docker-Registry-Standalone", "True"}},
+		step{"ping, as the reference has it too", "GET", "/_ping", "", nil, 200, `""`, nil},
 		step{"the index's part", "PUT", "/v1/repositories/reynholm/help-system-server/", `[]`, []string{"X-Docker-Token", "true"}, 200, ok, []string{"X-Docker-Token", "signature="}},
 		step{"get layer of nothing", "GET", "/v1/images/" + base.id + "/layer", "", session, 404, `{"error": "Image not found"}`, []string{"Set-Cookie", "session="}},
 		step{"get image of nothing", "GET", "/v1/images/" + base.id + "/json", "", nil, 404, "*", nil},
@@ -215,7 +215,7 @@ func TestIndexDocument(t *testing.T) {
 	}
 	sam := `{"email": "sam@docker.com", "password": "toto42", "username": "foobar"}`
 	s.play(t,
-		step{"ping", "GET", "/v1/_ping", "", nil, 200, "true", []string{"X-Docker-Registry-Standalone", "False"}},
+		step{"ping", "GET", "/v1/_ping", "", nil, 200, `""`, []string{"X-Docker-Registry-Standalone", "False"}},
 		step{"login before", "GET", "/v1/users/", "", basic, 401, "*", []string{"WWW-Authenticate", `Basic realm="auth required",Token`}},
 		step{"register", "POST", "/v1/users/", sam, nil, 201, `"User Created"`, nil},
 		step{"register again", "POST", "/v1/users", sam, nil, 400, `"Username or email already exists"`, nil},

@@ -34,7 +34,7 @@ type person struct {
 }
 
 func (x *exchange) person() (p person, err error) {
-	data, err := wirev1.Body(x.r)
+	data, err := wirev1.Body(x, x.r)
 	if err != nil {
 		return p, err
 	}

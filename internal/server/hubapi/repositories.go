@@ -95,7 +95,7 @@ const maxChecksum = 200
 
 // records reads the list of images in a request; no body is no images.
 func (x *exchange) records() ([]graph.Record, error) {
-	data, err := wirev1.Body(x.r)
+	data, err := wirev1.Body(x, x.r)
 	if err != nil {
 		return nil, err
 	}

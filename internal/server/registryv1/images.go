@@ -62,7 +62,7 @@ func getJSON(x *exchange) error {
 }
 
 func putJSON(x *exchange) error {
-	data, err := io.ReadAll(io.LimitReader(x.r.Body, imagev1.MaxJSON+1))
+	data, err := io.ReadAll(io.LimitReader(wirev1.Patient(x, x.r), imagev1.MaxJSON+1))
 	if err != nil {
 		return fault.Invalid("The body ended early: %w", err)
 	}
@@ -93,7 +93,7 @@ func getAncestry(x *exchange) error {
 
 // putAncestry takes what the index's specification lets clients send. The documents say it already: it must agree.
 func putAncestry(x *exchange) error {
-	data, err := wirev1.Body(x.r)
+	data, err := wirev1.Body(x, x.r)
 	if err != nil {
 		return err
 	}
@@ -128,7 +128,8 @@ func getLayer(x *exchange) error {
 	if l.Content.File != nil {
 		src = l.Content.File // the kernel sends it
 	}
-	x.Header().Del("Last-Modified") // ranges go by the tag
+	h.Del("Last-Modified") // ranges go by the tag
+	wirev1.Bound(x, l.Content.Size)
 	http.ServeContent(x.ResponseWriter, x.r, "", time.Time{}, src)
 	return nil
 }
@@ -146,7 +147,7 @@ func (x *exchange) stream(r io.Reader) error {
 }
 
 func putLayer(x *exchange) error {
-	err := x.svc.PutLayer(x.r.Context(), x.caller(), x.id, x.r.Body, announced(x.r))
+	err := x.svc.PutLayer(x.r.Context(), x.caller(), x.id, wirev1.Patient(x, x.r), announced(x.r))
 	if err != nil {
 		return err
 	}

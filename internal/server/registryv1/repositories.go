@@ -41,7 +41,7 @@ func putTag(x *exchange) error {
 	if err := x.may(x.repo, action, x.target.Tag); err != nil {
 		return err
 	}
-	id, err := imageName(x.r.Body)
+	id, err := imageName(wirev1.Patient(x, x.r))
 	if err != nil {
 		return err
 	}
@@ -125,7 +125,7 @@ func getProperties(x *exchange) error {
 }
 
 func putProperties(x *exchange) error {
-	data, err := wirev1.Body(x.r)
+	data, err := wirev1.Body(x, x.r)
 	if err != nil {
 		return err
 	}

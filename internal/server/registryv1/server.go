@@ -140,6 +140,6 @@ func ping(x *exchange) error {
 	}
 	x.Header().Set("X-Docker-Registry-Standalone", mode)
 	x.Header().Set("X-Docker-Registry-Config", "longshore")
-	wirev1.JSON(x, http.StatusOK, true)
+	wirev1.JSON(x, http.StatusOK, "")
 	return nil
 }

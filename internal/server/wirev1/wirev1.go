@@ -183,8 +183,8 @@ func InLibrary(repo distribution.RepoName) bool { return strings.HasPrefix(strin
 const MaxBody = 4 << 20
 
 // Body reads a small body whole.
-func Body(r *http.Request) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r.Body, MaxBody+1))
+func Body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(Patient(w, r), MaxBody+1))
 	if err != nil {
 		return nil, fault.Invalid("The body ended early: %w", err)
 	}
