@@ -173,3 +173,21 @@ func serveFiles(t *testing.T, d *harness.Daemon) string {
 	git(t, filepath.Join(dir, "repo.git"), "update-server-info")
 	return serve(t, d, dir)
 }
+
+// TestFrontends names frontends by "# syntax=" where no registry answers.
+func TestFrontends(t *testing.T) {
+	d := harness.Start(t)
+	d.Busybox()
+	c := connect(t, d)
+	for _, name := range []string{"docker/dockerfile:1", "docker/dockerfile", "docker.io/docker/dockerfile:1.7"} {
+		if log := said(t, c, nil, "# syntax="+name, "FROM busybox", "RUN <<EOF", "echo built in", "EOF"); !strings.Contains(log, "built in") && !strings.Contains(log, "CACHED") {
+			t.Errorf("%s: %s", name, log)
+		}
+	}
+	for _, name := range []string{"example.invalid/frontend", "docker/dockerfile:1-labs"} {
+		opt := options(t, lines("# syntax="+name, "FROM busybox"), nil)
+		if s := solve(t.Context(), t, c, opt); s.err == nil {
+			t.Errorf("%s was found", name)
+		}
+	}
+}

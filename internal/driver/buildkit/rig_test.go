@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/moby/buildkit/client"
@@ -26,14 +27,28 @@ type silence struct{}
 
 func (silence) Publish(context.Context, events.Message) {}
 
-// loopback gives each step an empty network namespace.
-type loopback struct{}
-
-func (loopback) Open(context.Context, network.Request) (network.Sandbox, error) {
-	return network.Sandbox{}, nil
+// loopback gives each step an empty network namespace and keeps what was asked for.
+type loopback struct {
+	mu     sync.Mutex
+	open   map[string]bool
+	asked  []string
+	resolv string
 }
 
-func (loopback) Close(context.Context, string) error { return nil }
+func (l *loopback) Open(_ context.Context, r network.Request) (network.Sandbox, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.open[r.ContainerID] = true
+	l.asked = append(l.asked, r.Mode)
+	return network.Sandbox{Resolv: []byte(l.resolv)}, nil
+}
+
+func (l *loopback) Close(_ context.Context, id string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.open, id)
+	return nil
+}
 
 // rig is a builder on real stores with a busybox image.
 type rig struct {
@@ -41,6 +56,7 @@ type rig struct {
 	t      testing.TB
 	store  *ctdstore.Store
 	images *images.Service
+	nets   *loopback
 	root   string
 }
 
@@ -77,11 +93,12 @@ func openRig(t testing.TB, root string) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
+	nets := &loopback{open: map[string]bool{}}
 	b := buildkit.New(buildkit.Config{
 		Root: filepath.Join(root, "buildkit"), ExecRoot: filepath.Join(root, "run"), Runtime: "runc",
 		Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
-	}, buildkit.Deps{Store: store, Images: svc.ForBuilds(), Networks: loopback{}})
-	r := &rig{Builder: b, t: t, store: store, images: svc, root: root}
+	}, buildkit.Deps{Store: store, Images: svc.ForBuilds(), Networks: nets})
+	r := &rig{Builder: b, t: t, store: store, images: svc, nets: nets, root: root}
 	t.Cleanup(func() {
 		if err := b.Close(); err != nil {
 			t.Error(err)
