@@ -9,6 +9,7 @@ import (
 	"github.com/moby/moby/api/types/volume"
 
 	corenet "longshore/internal/core/network"
+	"longshore/internal/driver/nftables"
 	"longshore/internal/service/engine/archive"
 	"longshore/internal/service/engine/containers"
 	"longshore/internal/service/engine/system"
@@ -75,7 +76,7 @@ func (e *engine) systemConfig() (system.Config, error) {
 		NetworkDrivers: []string{"bridge", "host", "null"}, VolumeDrivers: []string{"local"},
 		Runtimes: known, DefaultRuntime: e.runtimes.def, InitBinary: "docker-init", RuntimeCommit: def.Commit,
 		HTTPProxy: c.HTTPProxy, HTTPSProxy: c.HTTPSProxy, NoProxy: c.NoProxy,
-		AddressPools: addressPools(c.AddressPools, corenet.DefaultPools()), Firewall: "nftables",
+		AddressPools: addressPools(c.AddressPools, corenet.DefaultPools()), Firewall: firewallBackend(c.FirewallBackend, nftables.Usable() == nil),
 		Registry:        registries(c.InsecureRegistry, c.RegistryMirrors),
 		SecurityOptions: e.host.SecurityOptions(profile, c.NoNewPrivileges, e.host.Cgroup.Version == "2"),
 	}, nil

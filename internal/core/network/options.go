@@ -231,6 +231,8 @@ type Sysctl struct{ Path, Value string }
 // For is the path for an interface.
 func (s Sysctl) For(name string) string { return strings.ReplaceAll(s.Path, "IFNAME", name) }
 
+var placeholder = regexp.MustCompile(`(?i)\.ifname\.`)
+
 var sysctlForm = regexp.MustCompile(`^net\.[a-zA-Z0-9_]+\.[a-zA-Z0-9_]+\.IFNAME\.[a-zA-Z0-9_]+$`)
 
 // ParseEndpointOptions reads an endpoint's options.
@@ -244,6 +246,7 @@ func ParseEndpointOptions(options map[string]string) (EndpointOptions, error) {
 			continue
 		}
 		name, value, ok := strings.Cut(strings.TrimSpace(s), "=")
+		name = placeholder.ReplaceAllString(name, ".IFNAME.") // the docker CLI writes it in small letters
 		if !ok || !sysctlForm.MatchString(name) {
 			return o, fault.Invalid("unrecognised network interface sysctl '%s'; represent 'net.X.Y.ethN.Z=V' as 'net.X.Y.IFNAME.Z=V'", s)
 		}

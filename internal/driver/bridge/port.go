@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -26,7 +28,7 @@ type Plug struct {
 	// Bridge is the index of the bridge to be a port of; 0 for none yet.
 	Bridge int
 	MTU    int
-	// Isolated keeps the port from talking to the bridge's other isolated ports (icc=false).
+	// Isolated keeps the port from talking to the bridge's other isolated ports (icc=false), unless the firewall does.
 	Isolated bool
 }
 
@@ -93,13 +95,25 @@ func (d *Driver) settlePort(veth netlink.Link, p Plug) error {
 	if err := d.nl.LinkSetHairpin(veth, true); err != nil {
 		return fmt.Errorf("hairpin mode of %s: %w", p.Host, err)
 	}
-	if !p.Isolated {
+	if !p.Isolated || filtered() {
 		return nil
 	}
 	if err := d.nl.LinkSetIsolated(veth, true); err != nil {
 		return fmt.Errorf("isolate %s: %w", p.Host, err)
 	}
 	return nil
+}
+
+// filtered says whether the kernel shows bridged packets to the firewall (br_netfilter). The firewall then keeps ports
+// from each other, and must: a translated packet is bridged straight to its new destination, which isolation would forbid.
+func filtered() bool {
+	for _, family := range []string{"iptables", "ip6tables"} {
+		b, err := os.ReadFile("/proc/sys/net/bridge/bridge-nf-call-" + family)
+		if err != nil || strings.TrimSpace(string(b)) != "1" {
+			return false
+		}
+	}
+	return true
 }
 
 // Unplug removes a veth pair by its outer name while its namespace goes on; one that is gone is no error.
