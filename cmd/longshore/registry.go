@@ -2,9 +2,11 @@ package main
 
 import (
 	"fmt"
+	"net"
 
 	"github.com/spf13/cobra"
 
+	"longshore/internal/base/leanprocess"
 	"longshore/internal/boot/registryboot"
 	"longshore/internal/service/registry"
 )
@@ -21,7 +23,9 @@ func registryServe() *cobra.Command {
 		Short: "Serve the registry that a configuration file (JSON or YAML) describes",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return registryboot.Serve(cmd.Context(), args[0], registryboot.Options{Version: version, ConfigPath: args[0]})
+			return registryboot.Serve(cmd.Context(), args[0], registryboot.Options{Version: version, ConfigPath: args[0],
+				// Nothing depends on it.
+				Listening: func(net.Addr) { _ = leanprocess.Trim() }})
 		},
 	}
 }

@@ -14,7 +14,8 @@ import (
 // checkpoints). SQLite would call fsync, which for a log that is overwritten in place writes the file system's journal
 // for the sake of a time stamp; and it would hold up the next transaction meanwhile, which here runs beside the sync.
 type walSync struct {
-	log *os.File
+	log      *os.File
+	prepared bool
 	// committed counts transactions whose frames are in the log.
 	committed atomic.Uint64
 
@@ -26,22 +27,24 @@ type walSync struct {
 // preallocated is the size of the log before its first checkpoint, so that it does not grow with each commit.
 const preallocated = 5 << 20
 
-// newWALSync opens the log beside the database, which SQLite has made; nobody writes yet.
+// newWALSync opens the log beside the database, which SQLite has made.
 func newWALSync(database string) (*walSync, error) {
 	log, err := os.OpenFile(database+"-wal", os.O_RDWR, 0)
-	if err != nil {
-		return nil, err
+	return &walSync{log: log}, err
+}
+
+// prepare is called by the writer before its first transaction, while nobody else writes.
+func (s *walSync) prepare() error {
+	if s.prepared {
+		return nil
 	}
-	fi, err := log.Stat()
+	fi, err := s.log.Stat()
 	if err == nil && fi.Size() < preallocated {
 		// SQLite reads zeros as the log's end.
-		_, err = log.WriteAt(make([]byte, preallocated-fi.Size()), fi.Size())
+		_, err = s.log.WriteAt(make([]byte, preallocated-fi.Size()), fi.Size())
 	}
-	if err != nil {
-		log.Close()
-		return nil, fmt.Errorf("prepare log: %w", err)
-	}
-	return &walSync{log: log}, nil
+	s.prepared = err == nil
+	return err
 }
 
 // wait returns when everything that is committed by now is durable. Those who wait while another syncs share the next.

@@ -116,6 +116,9 @@ func (w *writer) commit(batch []*change) (outcome []error, committed bool) {
 		}
 		return outcome, false
 	}
+	if err := w.sync.prepare(); err != nil {
+		return fail(fmt.Errorf("prepare log: %w", err))
+	}
 	if _, err := w.st.exec("BEGIN IMMEDIATE"); err != nil {
 		return fail(fmt.Errorf("begin: %w", err))
 	}
