@@ -33,8 +33,17 @@ func (h *handlers) inspect(ctx context.Context, r *route.Request) (route.Respons
 	if err != nil {
 		return nil, err
 	}
-	return route.JSON{Body: c}, nil
+	return route.JSON{Body: inspection{c, h.svc}}, nil
 }
+
+// inspection is a container, with what clients of former versions are told besides.
+type inspection struct {
+	*container.InspectResponse
+	svc *containers.Service
+}
+
+// AskedMAC is the MAC address that was asked for on the network of the network mode.
+func (i inspection) AskedMAC() string { return i.svc.AskedMAC(i.ID) }
 
 func (h *handlers) top(ctx context.Context, r *route.Request) (route.Response, error) {
 	top, err := h.svc.Top(ctx, r.Var("id"), r.Query.Get("ps_args"))

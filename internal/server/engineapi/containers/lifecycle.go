@@ -14,9 +14,15 @@ import (
 )
 
 func (h *handlers) create(ctx context.Context, r *route.Request) (route.Response, error) {
-	var body container.CreateRequest
+	var body struct {
+		container.CreateRequest
+		MacAddress string // once the container's
+	}
 	if err := r.Decode(&body); err != nil {
 		return nil, err
+	}
+	if body.MacAddress != "" {
+		return nil, fault.Invalid("container-wide MAC address no longer supported; use endpoint-specific MAC address instead")
 	}
 	req := containers.CreateRequest{
 		Name: r.Query.Get("name"), Config: body.Config, HostConfig: body.HostConfig, Networking: body.NetworkingConfig,

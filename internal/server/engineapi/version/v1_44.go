@@ -52,6 +52,9 @@ func createBelow44(r *Request) error {
 	for _, ep := range eps.Items() {
 		ep.Delete("MacAddress")
 	}
+	if !body.Member("MacAddress").Empty() && !hasEndpoint(body.At("HostConfig", "NetworkMode").String()) {
+		return fault.Invalid("conflicting options: mac-address and the network mode")
+	}
 	return eachMount(r, func(m *jsontree.Value) error {
 		if m.Member("Type").String() != "bind" {
 			return nil

@@ -1,7 +1,10 @@
 package version
 
 import (
+	"strings"
+
 	"longshore/internal/base/jsontree"
+	"longshore/internal/core/fault"
 	"longshore/internal/server/route"
 )
 
@@ -38,9 +41,11 @@ func macToEndpoint(r *Request) error {
 	}
 	body.Delete("MacAddress")
 	mode := body.At("HostConfig", "NetworkMode").String()
-	switch mode {
-	case "", "bridge":
+	switch {
+	case mode == "", mode == "bridge":
 		mode = "default"
+	case !hasEndpoint(mode):
+		return nil
 	}
 	all := body.Ensure("NetworkingConfig").Ensure("EndpointsConfig")
 	for _, name := range all.Keys() {
@@ -50,10 +55,18 @@ func macToEndpoint(r *Request) error {
 		}
 	}
 	ep := all.Ensure(mode)
-	if ep.Member("MacAddress").Empty() {
+	switch own := ep.Member("MacAddress"); {
+	case own.Empty():
 		ep.Set("MacAddress", mac.String())
+	case own.String() != mac.String():
+		return fault.Invalid("the container-wide MAC address must match the endpoint-specific MAC address for the main network, or be omitted")
 	}
 	return nil
+}
+
+// hasEndpoint tells whether a network mode puts the container on a network of its own.
+func hasEndpoint(mode string) bool {
+	return mode != "host" && mode != "none" && mode != "container" && !strings.HasPrefix(mode, "container:")
 }
 
 // commandToList makes lists of commands that are one text, which documents up to the newest allow and handlers of the
@@ -77,7 +90,13 @@ func commandToList(r *Request) error {
 }
 
 func inspectBelow52(v *View) {
-	v.Body.Member("Config").Default("OnBuild", nil)
+	cfg := v.Body.Member("Config")
+	cfg.Default("OnBuild", nil)
+	if c, ok := v.Typed.(interface{ AskedMAC() string }); ok {
+		if mac := c.AskedMAC(); mac != "" {
+			cfg.Default("MacAddress", mac)
+		}
+	}
 	if s := v.Body.Member("Storage"); s != nil {
 		v.Body.Delete("Storage")
 		name := s.At("RootFS", "Snapshot", "Name").String()

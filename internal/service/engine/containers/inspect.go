@@ -54,6 +54,14 @@ func (s *Service) Inspect(ctx context.Context, ref string, o InspectOptions) (*c
 	return r, nil
 }
 
+// AskedMAC is the MAC address that a container was given for the network of its network mode; empty when it chose none.
+func (s *Service) AskedMAC(id string) string {
+	if rec, err := s.recordOf(id); err == nil && rec.Networks[string(rec.HostConfig.NetworkMode)] != nil {
+		return rec.Networks[string(rec.HostConfig.NetworkMode)].MacAddress.String()
+	}
+	return ""
+}
+
 func (h *handle) execIDs() []string {
 	var ids []string
 	h.execs.Range(func(k, v any) bool {
