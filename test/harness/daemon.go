@@ -29,6 +29,8 @@ type Daemon struct {
 	Args   []string
 	// Command is the daemon's command: "engine" unless it is changed before Up.
 	Command string
+	// Env is added to the daemon's environment.
+	Env []string
 
 	cmd     *exec.Cmd
 	log     *os.File
@@ -119,6 +121,7 @@ func (d *Daemon) Up() {
 		d.T.Fatal(err)
 	}
 	d.cmd.Env = append(os.Environ(), markName+"="+d.Dir, "TMPDIR="+tmp)
+	d.cmd.Env = append(d.cmd.Env, d.Env...)
 	if err := d.cmd.Start(); err != nil {
 		d.T.Fatal(err)
 	}

@@ -53,6 +53,7 @@ type engine struct {
 	handler http.Handler
 	metrics http.Handler // nil: not served
 	level   *slog.LevelVar
+	notify  string                        // systemd's socket; empty: none
 	ending  atomic.Int64                  // shutdown-timeout in seconds, as it is now
 	run     []func(context.Context) error // background work, in no order
 }

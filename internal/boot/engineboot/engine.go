@@ -50,6 +50,7 @@ type Neighbour = transfer.Neighbour
 // registry runs in this process.
 func Run(ctx context.Context, cfg *engineconfig.Config, b Build, log *slog.Logger, n Neighbour) (err error) {
 	down := &closers{}
+	socket := notifySocket()
 	defer func() { err = errors.Join(err, down.close()) }()
 	if err := lockRoots(cfg, down); err != nil {
 		return err
@@ -58,6 +59,7 @@ func Run(ctx context.Context, cfg *engineconfig.Config, b Build, log *slog.Logge
 	if e.level == nil {
 		e.level = &slog.LevelVar{}
 	}
+	e.notify = socket
 	e.ending.Store(int64(cfg.ShutdownTimeout))
 	e.background(e.watchReload)
 	err = e.assemble(ctx, down)
@@ -172,6 +174,7 @@ func (e *engine) serve(ctx context.Context, listeners []net.Listener) error {
 	select {
 	case <-ctx.Done():
 		e.log.Info("stopping")
+		notify(e.notify, "STOPPING=1", e.log)
 	case <-workCtx.Done():
 	}
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.shutdownLimit())

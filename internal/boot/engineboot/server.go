@@ -82,4 +82,4 @@ func (e *engine) oldest() string {
 }
 
 // ready tells systemd, where it asked, that the API answers.
-func (e *engine) ready() { notify(e.log) }
+func (e *engine) ready() { notify(e.notify, "READY=1", e.log) }
