@@ -8,12 +8,41 @@ import (
 
 	"longshore/internal/base/leanprocess"
 	"longshore/internal/boot/registryboot"
+	"longshore/internal/service/hub"
 	"longshore/internal/service/registry"
 )
 
 func registryCommand() *cobra.Command {
 	c := &cobra.Command{Use: "registry", Short: "Serve and look after a registry (zot's configuration file)"}
-	c.AddCommand(registryServe(), registryVerify(), registryGC(), registryImport(), userCommand(), clientCommand(), rotateKeyCommand())
+	c.AddCommand(registryServe(), registryVerify(), registryGC(), registryImport(), userCommand(), clientCommand(), rotateKeyCommand(), describeCommand())
+	return c
+}
+
+func describeCommand() *cobra.Command {
+	var description string
+	var stars int64
+	var trusted bool
+	c := &cobra.Command{
+		Use:   "describe CONFIG REPOSITORY",
+		Short: "Change what searches tell of a repository (CONFIG is a configuration file, or the folder of an embedded registry)",
+		Args:  cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var about hub.About
+			if cmd.Flags().Changed("description") {
+				about.Description = &description
+			}
+			if cmd.Flags().Changed("stars") {
+				about.Stars = &stars
+			}
+			if cmd.Flags().Changed("trusted") {
+				about.Trusted = &trusted
+			}
+			return registryboot.Describe(cmd.Context(), args[0], args[1], about)
+		},
+	}
+	c.Flags().StringVar(&description, "description", "", "One line about the repository")
+	c.Flags().Int64Var(&stars, "stars", 0, "How many like it")
+	c.Flags().BoolVar(&trusted, "trusted", false, "It is built automatically")
 	return c
 }
 

@@ -60,7 +60,8 @@ func TestBadInput(t *testing.T) {
 	broken := bytes.Clone(whole)
 	broken[len(broken)/2] ^= 0xff
 	for name, body := range map[string][]byte{
-		"text": []byte(strings.Repeat("not a tar", 1000)), "half a gzip": whole[:len(whole)/2], "a broken gzip": broken,
+		"text": []byte(strings.Repeat("not a tar", 1000)), "much text": bytes.Repeat([]byte("not a tar"), 1<<20), "half a gzip": whole[:len(whole)/2],
+		"a tar and much text after a broken header": append(tarOf(t, file{"a", "b", 0})[:1024], bytes.Repeat([]byte("x"), 8<<20)...), "a broken gzip": broken,
 		"half a tar": tarOf(t, file{"a", strings.Repeat("b", 5000), 0})[:3000], "a gzip of text": gzipped(t, []byte(strings.Repeat("x", 2000))), "a gzip's beginning": {0x1f, 0x8b, 8},
 		"zstd's beginning": {0x28, 0xb5, 0x2f, 0xfd, 0, 0, 0}, "bzip2's beginning": []byte("BZh9xxxx"), "xz' beginning": []byte("\xfd7zXZ\x00\x00\x00"),
 	} {

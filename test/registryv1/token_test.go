@@ -2,6 +2,7 @@ package registryv1
 
 import (
 	"bytes"
+	"encoding/json"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -10,6 +11,7 @@ import (
 
 	"longshore/internal/boot/registryboot"
 	"longshore/internal/boot/registryboot/registrytest"
+	"longshore/internal/service/hub"
 )
 
 // register makes an account.
@@ -124,6 +126,28 @@ func TestTokens(t *testing.T) {
 	get("Token "+read, 401)
 }
 
+// TestInactive: an account that was switched off is told so, and opens nothing.
+func TestInactive(t *testing.T) {
+	r := registrytest.Start(t, people, on)
+	c := register(t, r.Addr, "foobar")
+	c.push("foo/bar", "v1", chainOf(t, "a"))
+	s := c.session(c.ask("GET", "/v1/repositories/foo/bar/images", nil).want(t, 200))
+	s.send("GET", "/v1/repositories/foo/bar/tags", nil).want(t, 200)
+	err := registryboot.Administer(t.Context(), r.Config, func(p *registryboot.People) error { return p.Accounts.SetActive(t.Context(), "foobar", false) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.send("GET", "/v1/repositories/foo/bar/tags", nil).want(t, 401)
+	for _, path := range []string{"/v1/users/", "/v1/repositories/foo/bar/images", "/v1/search?q=x"} {
+		if a := c.ask("GET", path, nil).want(t, 403); !strings.Contains(string(a.body), "Account is not Active") {
+			t.Errorf("%s: %s", path, a.body)
+		}
+	}
+	c.ask("PUT", "/v1/repositories/foo/bar/", nil).want(t, 403)
+	c.ask("DELETE", "/v1/repositories/foo/bar/", nil).want(t, 403)
+	c.ask("PUT", "/v1/users/foobar/", []byte(`{"password": "another"}`)).want(t, 403)
+}
+
 // TestOneUse: of many who show one token at a time, one gets in.
 func TestOneUse(t *testing.T) {
 	r := registrytest.Start(t, people, on)
@@ -195,6 +219,32 @@ func TestSearchTellsNothing(t *testing.T) {
 		}
 	}
 	newClient(t, r.Addr, "jane", "wrong").do("GET", r.Addr, "/v1/search?q=x", nil, "Authorization", "Basic amFuZTp3cm9uZw==").want(t, 401)
+}
+
+// TestDescribe: what an administrator says of a repository is told, and found; the most stars come first.
+func TestDescribe(t *testing.T) {
+	r := registrytest.Start(t, registrytest.Plain, on)
+	c := newClient(t, r.Addr, "", "")
+	for _, name := range []string{"foo/aaa", "foo/bbb"} {
+		c.push(name, "v1", chainOf(t, "a"))
+	}
+	text, stars, yes := "Serves Pages", int64(7), true
+	if err := registryboot.Describe(t.Context(), r.Config, "foo/bbb", hub.About{Description: &text, Stars: &stars, Trusted: &yes}); err != nil {
+		t.Fatal(err)
+	}
+	if err := registryboot.Describe(t.Context(), r.Config, "foo/none", hub.About{Stars: &stars}); err == nil {
+		t.Fatal("nothing is described")
+	}
+	for query, want := range map[string]string{
+		"pages": `[{"name":"foo/bbb","description":"Serves Pages","star_count":7,"is_official":false,"is_trusted":true,"is_automated":true}]`,
+		"foo":   `[{"name":"foo/bbb","description":"Serves Pages","star_count":7,"is_official":false,"is_trusted":true,"is_automated":true},{"name":"foo/aaa","description":"","star_count":0,"is_official":false,"is_trusted":false,"is_automated":false}]`,
+	} {
+		var got struct{ Results json.RawMessage }
+		c.do("GET", r.Addr, "/v1/search?q="+query, nil).want(t, 200).decode(t, &got)
+		if string(got.Results) != want {
+			t.Errorf("%s finds %s", query, got.Results)
+		}
+	}
 }
 
 // TestSecretsAreHashed: neither tokens nor sessions nor passwords stand in the databases.

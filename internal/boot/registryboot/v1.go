@@ -2,6 +2,7 @@ package registryboot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -143,4 +144,35 @@ func (c content) Share(ctx context.Context, from, to distribution.RepoName, d di
 		return fmt.Errorf("share %s: %w", d, err)
 	}
 	return nil
+}
+
+// Describe changes what searches tell of a repository of a configuration, or of the embedded registry in a folder. A registry
+// that runs with it may go on.
+func Describe(ctx context.Context, path, name string, about hub.About) (err error) {
+	repo, err := wirev1.RepoName(name)
+	if err != nil {
+		return err
+	}
+	cfg, err := named(path)
+	if err != nil {
+		return err
+	}
+	s, err := openShelves(ctx, cfg.Storage, reading)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	images := registryv1.New(content{}, s.graph, registryv1.Config{})
+	there, err := images.Has(ctx, repo)
+	if err == nil && !there {
+		repo = distribution.RepoName(name) // clients of today need no namespace
+		there, err = images.Has(ctx, repo)
+	}
+	if err != nil {
+		return err
+	}
+	if !there {
+		return fmt.Errorf("there is no repository %s", name)
+	}
+	return hub.New(s.graph, s.accounts, hub.Config{}).Describe(ctx, repo, about)
 }

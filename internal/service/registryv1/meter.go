@@ -29,6 +29,7 @@ type meter struct {
 	payload *imagev1.Payload
 	to      *io.PipeWriter
 	done    chan struct{} // closed when the unpacking side has ended
+	refused error         // why Write failed: the unpacking side's error
 
 	// Of the unpacking side.
 	diff     digest.Digest
@@ -52,7 +53,9 @@ func newMeter(json []byte) *meter {
 func (m *meter) Write(p []byte) (int, error) {
 	m.raw.Write(p)
 	_, _ = m.payload.Write(p)
-	return m.to.Write(p)
+	n, err := m.to.Write(p)
+	m.refused = err
+	return n, err
 }
 
 // finish is called at the layer's end.

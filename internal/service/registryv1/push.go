@@ -125,7 +125,7 @@ func (s *Service) receive(ctx context.Context, f found, body io.Reader) (graph.I
 	switch {
 	case from.err != nil:
 		return graph.Image{}, fault.Invalid("The layer ended early: %w", from.err)
-	case errors.Is(err, errBadTar):
+	case errors.Is(err, errBadTar), errors.Is(m.refused, errBadTar):
 		return graph.Image{}, errLayer
 	case err != nil:
 		return graph.Image{}, err
