@@ -95,7 +95,7 @@ func ownBearer(cfg BearerConfig, now func() time.Time) *bearer {
 	}
 	return &bearer{now: now, own: cfg.Own, key: key, seen: newSeenTokens(), parser: jwt.NewParser(
 		jwt.WithValidMethods([]string{"ES256"}), jwt.WithAudience(cfg.Service), jwt.WithIssuer(cfg.Issuer),
-		jwt.WithExpirationRequired(), jwt.WithTimeFunc(now))}
+		jwt.WithExpirationRequired(), jwt.WithStrictDecoding(), jwt.WithTimeFunc(now))}
 }
 
 // parsePublicKey takes the first certificate or public key of a PEM file.
