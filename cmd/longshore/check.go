@@ -25,6 +25,7 @@ func checkCommand() *cobra.Command {
 		},
 	}
 	cfg.AddFlags(c.Flags())
+	c.AddCommand(checkPortCommand())
 	return c
 }
 

@@ -70,7 +70,7 @@ func sh(t testing.TB, name string, args ...string) string {
 func web(d *harness.Daemon, name string, args ...string) {
 	d.T.Helper()
 	args = append([]string{"run", "-d", "--name", name}, args...)
-	d.OK(append(args, "busybox", "sh", "-c", "mkdir /w && echo "+name+" >/w/i && exec httpd -f -p [::]:80 -h /w")...)
+	d.OK(append(args, "busybox", "sh", "-c", "mkdir -p /w && echo "+name+" >/w/i && exec httpd -f -p [::]:80 -h /w")...)
 }
 
 // fetch gets the page that web serves; short is for answers that are not expected to come.
