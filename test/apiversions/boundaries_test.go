@@ -41,6 +41,7 @@ func TestBoundaries(t *testing.T) {
 		"credentials":  credentials,
 		"create":       creates,
 		"removedPaths": removedPaths,
+		"mac":          macAddresses,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, d) })
 	}
