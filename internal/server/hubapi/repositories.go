@@ -2,6 +2,7 @@ package hubapi
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strings"
 
@@ -130,7 +131,8 @@ func getImages(x *exchange) error {
 		return x.list()
 	}
 	actions, err := x.enter(hub.Read)
-	if errdefs.IsPermissionDenied(err) {
+	var refused *auth.Refused
+	if errors.As(err, &refused) && errdefs.IsPermissionDenied(err) {
 		return errRepository // that it is there is told only to those who may read it
 	}
 	if err != nil {
