@@ -107,7 +107,8 @@ type Manifests interface {
 	DeleteRepository(ctx context.Context, repo distribution.RepoName, now time.Time) error
 	// DeleteTag deletes the tag only. ErrNotFound.
 	DeleteTag(ctx context.Context, repo distribution.RepoName, tag distribution.Tag) error
-	// Referrers lists the manifests whose subject is d, by digest; artifactType "" is all.
+	// Referrers lists the manifests whose subject is d, by digest; artifactType "" is all. d may be cut short, as the
+	// referrers tag schema does: subjects that begin with it are meant then.
 	Referrers(ctx context.Context, repo distribution.RepoName, d digest.Digest, artifactType string) ([]Manifest, error)
 	// Pulled adds to the statistics in one transaction. Unknown names are ignored.
 	Pulled(ctx context.Context, pulls []Pull) error

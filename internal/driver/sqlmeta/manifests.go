@@ -129,7 +129,7 @@ const (
 	manifestByDigest = "SELECT " + columns + `, m.payload FROM repositories r
 		JOIN manifests m ON m.repo = r.id AND m.digest = ? WHERE r.name = ?`
 	referrersQuery = "SELECT " + columns + ` FROM repositories r
-		JOIN manifests m ON m.repo = r.id AND m.subject = ? AND m.subject <> '' WHERE r.name = ?`
+		JOIN manifests m ON m.repo = r.id AND m.subject >= ? AND m.subject < ? AND m.subject <> '' WHERE r.name = ?`
 )
 
 // Manifest implements registryindex.Manifests.
@@ -221,7 +221,8 @@ func (x *Index) DeleteTag(ctx context.Context, repo distribution.RepoName, tag d
 
 // Referrers implements registryindex.Manifests.
 func (x *Index) Referrers(ctx context.Context, repo distribution.RepoName, d digest.Digest, artifactType string) ([]registryindex.Manifest, error) {
-	q, args := referrersQuery, []any{d.String(), string(repo)}
+	// A whole digest is the only one that begins with it; "g" comes after all digits.
+	q, args := referrersQuery, []any{d.String(), d.String() + "g", string(repo)}
 	if artifactType != "" {
 		q, args = q+" AND m.artifact_type = ?", append(args, artifactType)
 	}

@@ -44,8 +44,6 @@ type Options struct {
 	// Rate bounds requests per second, MethodRates those of a method; 0 and missing are no limit.
 	Rate        int
 	MethodRates map[string]int
-	// ChunkMinLength is announced to uploaders when it is not 0.
-	ChunkMinLength int64
 	// Release is told by the mgmt endpoint.
 	Release Release
 	// Mounts are other APIs on the same server.

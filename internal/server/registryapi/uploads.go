@@ -38,9 +38,6 @@ func (s *Server) startUpload(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	if n := x.set.ChunkMinLength; n > 0 {
-		x.header("Oci-Chunk-Min-Length", strconv.FormatInt(n, 10))
-	}
 	x.upload(u, http.StatusAccepted)
 	return nil
 }

@@ -214,13 +214,12 @@ func (s *Service) unknown(ctx context.Context, repo distribution.RepoName, other
 	return s.fault(err, distribution.NameUnknown(repo))
 }
 
-// subjectOf reads the tag of the referrers tag schema.
+// subjectOf reads the tag of the referrers tag schema. A sha512 digest is cut to 64 digits in it and stays cut here.
 func subjectOf(tag distribution.Tag) (digest.Digest, bool) {
 	alg, hex, ok := strings.Cut(string(tag), "-")
-	if !ok || alg != "sha256" && alg != "sha512" || len(hex) != 64 {
+	if !ok || alg != "sha256" && alg != "sha512" {
 		return "", false
 	}
-	// A sha512 digest is cut to 64 digits in the tag: only sha256 can be told back.
-	d := digest.Digest(alg + ":" + hex)
-	return d, alg == "sha256" && d.Validate() == nil
+	// Both have 64 digits.
+	return digest.Digest(alg + ":" + hex), digest.Digest("sha256:"+hex).Validate() == nil
 }

@@ -267,6 +267,17 @@ func referrers(t *testing.T, x registryindex.Index) {
 	sboms, err = x.Referrers(ctx, "r", sum("s"), "sbom")
 	must(t, err)
 	wantEqual(t, len(sboms), 1)
+	long := put("r", "of a long subject")
+	long.Manifest.Subject = digest.SHA512.FromString("s")
+	must(t, x.PutManifest(ctx, long))
+	for _, subject := range []digest.Digest{long.Manifest.Subject, long.Manifest.Subject[:len("sha512:")+64]} {
+		list, err := x.Referrers(ctx, "r", subject, "")
+		must(t, err)
+		wantEqual(t, len(list), 1)
+	}
+	list, err := x.Referrers(ctx, "r", digest.SHA512.FromString("t")[:len("sha512:")+64], "")
+	must(t, err)
+	wantEqual(t, len(list), 0)
 }
 
 func compare[S ~string](a, b S) int {
