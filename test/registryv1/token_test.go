@@ -35,6 +35,7 @@ func TestDance(t *testing.T) {
 	same(t, jane.pull("public/app", "v1"), chain)
 	jane.ask("PUT", "/v1/repositories/public/app/", nil).want(t, 403)
 	jane.ask("GET", "/v1/repositories/foo/bar/images", nil).want(t, 404)
+	newClient(t, r.Addr, "", "").ask("GET", "/v1/repositories/foo/bar/images", nil).want(t, 401) // docker asks for a name then
 	jane.ask("PUT", "/v1/repositories/foo/bar/", nil).want(t, 403)
 	jane.ask("DELETE", "/v1/repositories/foo/bar/", nil).want(t, 403)
 	jane.push("shared/app", "v1", chain)

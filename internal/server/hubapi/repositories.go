@@ -132,7 +132,7 @@ func getImages(x *exchange) error {
 	}
 	actions, err := x.enter(hub.Read)
 	var refused *auth.Refused
-	if errors.As(err, &refused) && errdefs.IsPermissionDenied(err) {
+	if errors.As(err, &refused) && !errdefs.IsUnauthorized(err) {
 		return errRepository // that it is there is told only to those who may read it
 	}
 	if err != nil {
