@@ -184,13 +184,15 @@ func must(t testing.TB, err error) {
 func TestOras(t *testing.T) {
 	eachVariant(t, func(t *testing.T, r *registrytest.Registry, v variant) {
 		ctx := context.Background()
+		// The client takes a realm on loopback from a registry of the same name only.
+		addr := strings.Replace(r.Addr, "127.0.0.1", "localhost", 1)
 		repository := func(n string) *orasremote.Repository {
-			repo, err := orasremote.NewRepository(r.Addr + "/" + n)
+			repo, err := orasremote.NewRepository(addr + "/" + n)
 			must(t, err)
 			repo.PlainHTTP = true
 			client := &orasauth.Client{Client: http.DefaultClient, Cache: orasauth.NewCache()}
 			if v.user != "" {
-				client.Credential = orasauth.StaticCredential(r.Addr, orasauth.Credential{Username: v.user, Password: v.password})
+				client.Credential = orasauth.StaticCredential(addr, orasauth.Credential{Username: v.user, Password: v.password})
 			}
 			repo.Client = client
 			return repo

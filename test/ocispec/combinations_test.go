@@ -52,7 +52,8 @@ func configured(t testing.TB) string {
 
 // sections are the tests that every combination must pass.
 const sections = "^(TestPulling.*|TestCheckingIf.*|TestPostThenPut|TestSinglePost|TestPushing.*|TestOtherAlgorithms|TestCancel.*|" +
-	"TestMounting.*|TestIndexes.*|TestSparse.*|TestListing.*|TestReferrers.*|TestCatalogue|TestEndpoints|TestHeads.*|TestEnabling.*|TestTagsOf.*|TestDeleting.*|TestUploadsGoOn.*|TestManyWriters|TestNames)$"
+	"TestMounting.*|TestIndexes.*|TestSparse.*|TestListing.*|TestReferrers.*|TestCatalogue|TestEndpoints|TestHeads.*|" +
+	"TestEnabling.*|TestTagsOf.*|TestDeleting.*|TestUploadsGoOn.*|TestManyWriters|TestNames)$"
 
 func TestCombinations(t *testing.T) {
 	if os.Getenv(indexVariable)+os.Getenv(bucketVariable) != "" {
