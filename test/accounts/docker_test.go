@@ -4,11 +4,15 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/golang-jwt/jwt/v5"
 	"golang.org/x/crypto/bcrypt"
 
 	"longshore/test/harness"
@@ -139,6 +143,7 @@ func TestDocker(t *testing.T) {
 			}
 		}
 	})
+	t.Run("tokens as they are", func(t *testing.T) { registryTokens(t, d) })
 	t.Run("skopeo", func(t *testing.T) { skopeo(t, d) })
 	t.Run("a revoked identity token", func(t *testing.T) {
 		if r := dockerLogin(d, "alice", "alice-secret"); r.Code != 0 {
@@ -154,6 +159,76 @@ func TestDocker(t *testing.T) {
 			t.Fatal(r.Err)
 		}
 	})
+}
+
+// registryTokens hands tokens to the engine as they are ("registrytoken"): it pulls with the right one, and with no
+// other.
+func registryTokens(t *testing.T, d *harness.Daemon) {
+	curl := d.InNet("curl", "-s", "-u", "alice:alice-secret", "http://"+host+"/token?service=longshore&scope=repository:team/app:pull")
+	var right tokenAnswer
+	if err := json.Unmarshal([]byte(curl.Out), &right); err != nil {
+		t.Fatalf("%v: %s", err, curl.Out)
+	}
+	keys, err := filepath.Glob(filepath.Join(d.Dir, "registry", "_longshore", "token-keys", "*.pem"))
+	if err != nil || len(keys) != 1 {
+		t.Fatalf("%v %v", keys, err)
+	}
+	data, err := os.ReadFile(keys[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := jwt.ParseECPrivateKeyFromPEM(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	header, claims := inspect(t, right.Token)
+	mint := func(change func(*tokenClaims)) string {
+		t.Helper()
+		mine := claims
+		mine.Access = []entry{{"repository", "team/app", []string{"pull"}}}
+		change(&mine)
+		tok := jwt.NewWithClaims(jwt.SigningMethodES256, mine)
+		tok.Header["kid"] = header["kid"]
+		text, err := tok.SignedString(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	for name, x := range map[string]struct {
+		token string
+		good  bool
+	}{
+		"right":    {right.Token, true},
+		"minted":   {mint(func(*tokenClaims) {}), true},
+		"wrong":    {right.Token + "x", false},
+		"expired":  {mint(func(c *tokenClaims) { c.ExpiresAt = jwt.NewNumericDate(time.Now().Add(-time.Second)) }), false},
+		"early":    {mint(func(c *tokenClaims) { c.NotBefore = jwt.NewNumericDate(time.Now().Add(time.Hour)) }), false},
+		"another":  {mint(func(c *tokenClaims) { c.Access[0].Name = "team/other" }), false},
+		"push":     {mint(func(c *tokenClaims) { c.Access[0].Actions = []string{"push"} }), false},
+		"audience": {mint(func(c *tokenClaims) { c.Audience = []string{"another"} }), false},
+		"stranger": {mint(func(c *tokenClaims) { c.Subject = "carol_1" }), false},
+		"nobody":   {mint(func(c *tokenClaims) { c.Subject = "" }), false},
+	} {
+		auth, err := json.Marshal(map[string]string{"registrytoken": x.token, "serveraddress": host})
+		if err != nil {
+			t.Fatal(err)
+		}
+		req, err := http.NewRequest("POST", "http://d/images/create?tag=v1&fromImage="+host+"/team/app", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("X-Registry-Auth", base64.URLEncoding.EncodeToString(auth))
+		resp, err := d.Client().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if good := err == nil && resp.StatusCode == 200 && !strings.Contains(string(text), `"error"`); good != x.good {
+			t.Errorf("%s: %s %s", name, resp.Status, text)
+		}
+	}
 }
 
 func skopeo(t *testing.T, d *harness.Daemon) {

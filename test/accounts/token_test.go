@@ -19,6 +19,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/opencontainers/go-digest"
 
+	"longshore/internal/boot/registryboot"
 	"longshore/internal/boot/registryboot/registrytest"
 )
 
@@ -414,4 +415,29 @@ func TestKeyRotation(t *testing.T) {
 	}
 	again := registrytest.StartIn(t, r.Dir, tokens, c.option)
 	status(t, again.Do(t, "GET", "/v2/_catalog", nil, bearer(fresh)), http.StatusOK)
+}
+
+func TestRotateKeyCommand(t *testing.T) {
+	c := newClock()
+	r := startTokens(t, c)
+	old := get(t, r, "root", scopes("registry:catalog:*")).Token
+	status(t, r.Do(t, "GET", "/v2/_catalog", nil, bearer(old)), http.StatusOK)
+	id, err := registryboot.RotateKeys(r.Config, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.add(2 * time.Minute)
+	fresh := get(t, r, "root", scopes("registry:catalog:*")).Token
+	if header, _ := inspect(t, fresh); header["kid"] != id {
+		t.Errorf("%v signs, not %s", header["kid"], id)
+	}
+	status(t, r.Do(t, "GET", "/v2/_catalog", nil, bearer(old)), http.StatusOK)
+	if _, err := registryboot.RotateKeys(r.Config, true); err != nil {
+		t.Fatal(err)
+	}
+	c.add(30 * time.Second) // the folder is looked at now and then
+	for _, token := range []string{old, fresh} {
+		status(t, r.Do(t, "GET", "/v2/_catalog", nil, bearer(token)), http.StatusUnauthorized)
+	}
+	status(t, r.Do(t, "GET", "/v2/_catalog", nil, bearer(get(t, r, "root", scopes("registry:catalog:*")).Token)), http.StatusOK)
 }

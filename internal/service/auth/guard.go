@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"crypto/sha256"
 	"net/netip"
 	"sync"
 	"time"
@@ -55,8 +56,12 @@ func newGuard(now func() time.Time) *guard {
 	}}
 }
 
-// keys are what an attempt counts for.
+// keysOf are what an attempt counts for. A name that nobody can have takes no more memory than others.
 func keysOf(user, address string) [2]string {
+	if len(user) > sha256.Size {
+		sum := sha256.Sum256([]byte(user))
+		user = string(sum[:])
+	}
 	return [2]string{"name " + user, "address " + network(address)}
 }
 
