@@ -35,6 +35,8 @@ type Config struct {
 	CgroupDirs []string
 	// HideMounts are mount points that the OCI runtime's run must not see.
 	HideMounts []string
+	// UID and GID own the pipes of the container's stdio.
+	UID, GID int
 	// OOMFiles are candidates of files with an "oom_kill <n>" line; the first readable one counts.
 	OOMFiles []string
 	Terminal bool
@@ -73,6 +75,8 @@ func (c *Config) Encode() []byte {
 	w.Uint(uint64(c.LogMaxFiles))
 	w.Bool(c.LogCompress)
 	w.String(c.LogAttrs)
+	w.Int(int64(c.UID))
+	w.Int(int64(c.GID))
 	return w
 }
 
@@ -85,6 +89,7 @@ func DecodeConfig(b []byte) (*Config, error) {
 	c.LogDriver, c.LogPath = p.String(), p.String()
 	c.LogMaxSize, c.LogMaxFiles, c.LogCompress = p.Int(), int(p.Uint()), p.Bool()
 	c.LogAttrs = p.String()
+	c.UID, c.GID = int(p.Int()), int(p.Int())
 	return c, p.Err
 }
 

@@ -69,7 +69,9 @@ type Recursion struct{ NonRecursive, ReadOnlyNonRecursive, ReadOnlyForceRecursiv
 // Run is what one run of a container was given. It is needed again to adopt or to clean up.
 type Run struct {
 	// NetNS is the joined namespace path; empty for the host's.
-	NetNS     string
+	NetNS string
+	// UserNS is the path of the joined user namespace; empty for the host's.
+	UserNS    string
 	SandboxID string
 	// SandboxKey is the path that inspect shows.
 	SandboxKey string

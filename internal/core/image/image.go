@@ -36,9 +36,17 @@ type Images interface {
 	// Use registers that container id uses the image (removal conflicts, prune, list counts); Drop undoes it.
 	Use(ctx context.Context, id string, img digest.Digest) error
 	Drop(ctx context.Context, id string) error
-	// Limit bounds the writable snapshot of key to size bytes, where the file system can.
-	Limit(ctx context.Context, key string, size uint64) error
+	// Settle gives the writable snapshot of key, just prepared, its options.
+	Settle(ctx context.Context, key string, o RootOptions) error
 	RootFS
+}
+
+// RootOptions are what a root filesystem may have besides its image.
+type RootOptions struct {
+	// Size bounds the writable layer in bytes, where the file system can; 0 does not.
+	Size uint64
+	// Shifted has it mounted through the mapping of the daemon's user namespaces (--userns-remap).
+	Shifted bool
 }
 
 // RootFS manages writable root filesystems, keyed by container ID.

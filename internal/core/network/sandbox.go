@@ -9,8 +9,9 @@ import (
 
 // Sandbox is a container's network namespace with its endpoints, ready to be joined by the OCI runtime.
 type Sandbox struct {
-	// NetNS is the path to join; empty for host mode.
-	NetNS string
+	// NetNS is the path to join; empty for host mode. UserNS is the path of the user namespace that it belongs to; empty
+	// when that is the host's.
+	NetNS, UserNS string
 	// Hosts and Resolv are the contents of /etc/hosts and /etc/resolv.conf.
 	Hosts, Resolv []byte
 	// Endpoints are docker's settings per network name, filled in with addresses, gateway, MAC, IDs and DNS names.
@@ -39,6 +40,8 @@ type Request struct {
 	// ExtraHosts are "name:ip" or "name:host-gateway"; Links are "container:alias" of the default bridge.
 	ExtraHosts, Links          []string
 	DNS, DNSSearch, DNSOptions []string
+	// HostUser wants a namespace of the host's user namespace also where containers have user namespaces (--userns=host).
+	HostUser bool
 	// MacAddress for the first endpoint when it names none.
 	MacAddress string
 }

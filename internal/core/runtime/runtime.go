@@ -55,6 +55,8 @@ type Launch struct {
 	// CgroupDirs are absolute cgroup directories made by the engine (one per v1 hierarchy, or the v2 one) that the shim
 	// enters just before it starts the OCI runtime. Empty when the OCI runtime makes the cgroup from Spec.Linux.CgroupsPath.
 	CgroupDirs []string
+	// StdioUID and StdioGID own the pipes of the container's stdio: its root user, on the host.
+	StdioUID, StdioGID int
 	// Terminal, Stdin, StdinOnce mean what docker's Tty, OpenStdin and StdinOnce mean.
 	Terminal, Stdin, StdinOnce bool
 	// ConsoleHeight and ConsoleWidth are the first terminal size in cells; 0 leaves the kernel's default.

@@ -17,11 +17,14 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"longshore/internal/core/idmap"
 )
 
 // Disk knows where everything is. Safe for concurrent use for different containers.
 type Disk struct {
 	containers, rootfs, runs string
+	shift                    Shift // nil where containers have no user namespaces
 }
 
 // New makes the directories below the two roots.
@@ -39,6 +42,36 @@ func New(dataRoot, execRoot string) (*Disk, error) {
 	return d, nil
 }
 
+// Shift is the mapping of containers' user namespaces. Implemented by driver/userns.
+type Shift interface {
+	IDs() *idmap.Map
+	// Mount attaches what lies at source, seen through the mapping, at target.
+	Mount(source, target string) error
+}
+
+// ShiftBy lets containers in user namespaces reach their files.
+func (d *Disk) ShiftBy(s Shift) error {
+	d.shift = s
+	for _, dir := range []string{d.containers, d.rootfs, d.runs} {
+		if err := d.own(dir, true); err != nil {
+			return fmt.Errorf("container directories for user namespaces: %w", err)
+		}
+	}
+	return nil
+}
+
+// own gives a file to the containers' root, or lets its group enter a directory.
+func (d *Disk) own(path string, dir bool) error {
+	if d.shift == nil {
+		return nil
+	}
+	uid, gid := d.shift.IDs().Root()
+	if dir {
+		uid = 0
+	}
+	return os.Lchown(path, uid, gid)
+}
+
 // Dir is the container's directory.
 func (d *Disk) Dir(id string) string { return filepath.Join(d.containers, id) }
 
@@ -51,6 +84,9 @@ func (d *Disk) Run(id string) string { return filepath.Join(d.runs, id) }
 // Make creates the container's directory and its root's mount point.
 func (d *Disk) Make(id string) error {
 	if err := os.Mkdir(d.Dir(id), 0o710); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := d.own(d.Dir(id), true); err != nil {
 		return err
 	}
 	if err := os.Mkdir(d.Rootfs(id), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -77,7 +113,10 @@ func (d *Disk) Write(id, name string, text []byte) error {
 	if old, err := os.ReadFile(p); err == nil && string(old) == string(text) {
 		return nil
 	}
-	return os.WriteFile(p, text, 0o644)
+	if err := os.WriteFile(p, text, 0o644); err != nil {
+		return err
+	}
+	return d.own(p, false)
 }
 
 // MountShm mounts a tmpfs of size bytes for containers that share their memory, once, and answers its path.
@@ -90,6 +129,10 @@ func (d *Disk) MountShm(id string, size int64) (string, error) {
 		return p, nil
 	}
 	opts := fmt.Sprintf("mode=1777,size=%d", size)
+	if d.shift != nil {
+		uid, gid := d.shift.IDs().Root()
+		opts += fmt.Sprintf(",uid=%d,gid=%d", uid, gid)
+	}
 	if err := unix.Mount("shm", p, "tmpfs", unix.MS_NOEXEC|unix.MS_NOSUID|unix.MS_NODEV, opts); err != nil {
 		return "", fmt.Errorf("mount shm of %s: %w", id, err)
 	}
@@ -160,8 +203,9 @@ func openIn(root, path string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
-// CopyUp fills the empty directory dst with what root has at target; see copyTree for what is kept.
-func (d *Disk) CopyUp(ctx context.Context, root, target, dst string) error {
+// CopyUp fills the empty directory dst with what root has at target; see copyTree for what is kept. The owners of a root that
+// is mounted for a user namespace are translated back: dst is not.
+func (d *Disk) CopyUp(ctx context.Context, root, target, dst string, shifted bool) error {
 	entries, err := os.ReadDir(dst)
 	if err != nil || len(entries) > 0 {
 		return err
@@ -178,5 +222,9 @@ func (d *Disk) CopyUp(ctx context.Context, root, target, dst string) error {
 	if st, err := os.Stat(path); err != nil || !st.IsDir() {
 		return err
 	}
-	return copyTree(ctx, path+"/.", dst)
+	c := copier{ctx: ctx, links: map[inode]string{}}
+	if shifted && d.shift != nil {
+		c.ids = d.shift.IDs()
+	}
+	return c.dir(path+"/.", dst)
 }

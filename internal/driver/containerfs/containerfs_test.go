@@ -71,7 +71,7 @@ func TestCopyUp(t *testing.T) {
 	must(t, os.Chown(src, 5, 6))
 	must(t, os.Symlink("srv", filepath.Join(root, "alias")))
 
-	must(t, d.CopyUp(context.Background(), root, "/alias", dst))
+	must(t, d.CopyUp(context.Background(), root, "/alias", dst, false))
 	var st, hard, top, sub unix.Stat_t
 	must(t, unix.Stat(filepath.Join(dst, "sub", "f"), &st))
 	must(t, unix.Stat(filepath.Join(dst, "hard"), &hard))
@@ -99,13 +99,13 @@ func TestCopyUpLeavesWhatIsThere(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(root, "srv", "new"), nil, 0o644))
 	must(t, os.WriteFile(filepath.Join(root, "file"), nil, 0o644))
 	must(t, os.WriteFile(filepath.Join(dst, "old"), nil, 0o644))
-	must(t, d.CopyUp(context.Background(), root, "/srv", dst))
+	must(t, d.CopyUp(context.Background(), root, "/srv", dst, false))
 	if d.Exists(filepath.Join(dst, "new")) {
 		t.Error("a volume with content was changed")
 	}
 	empty := t.TempDir()
-	must(t, d.CopyUp(context.Background(), root, "/none", empty))
-	must(t, d.CopyUp(context.Background(), root, "/file", empty))
+	must(t, d.CopyUp(context.Background(), root, "/none", empty, false))
+	must(t, d.CopyUp(context.Background(), root, "/file", empty, false))
 }
 
 // TestNothingOutsideTheRoot: links of an image that point to the host's files are resolved inside the root.
@@ -113,7 +113,7 @@ func TestNothingOutsideTheRoot(t *testing.T) {
 	d := disk(t)
 	root, dst := t.TempDir(), t.TempDir()
 	must(t, os.Symlink("/../../../etc", filepath.Join(root, "out")))
-	must(t, d.CopyUp(context.Background(), root, "/out", dst))
+	must(t, d.CopyUp(context.Background(), root, "/out", dst, false))
 	if entries, _ := os.ReadDir(dst); len(entries) != 0 {
 		t.Errorf("the host's /etc was copied: %v", entries)
 	}

@@ -11,28 +11,32 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"longshore/internal/core/idmap"
 )
 
 // inode names a file on the source side, to find its other names.
 type inode struct{ dev, ino uint64 }
 
-// copyTree copies the content and the attributes of the directory src to the existing directory dst: owners, modes,
-// times, extended attributes, hard links, symbolic links, devices and fifos. Sockets are left out.
-func copyTree(ctx context.Context, src, dst string) error {
-	links := map[inode]string{}
-	return copyDir(ctx, src, dst, links)
+// copier copies the content and the attributes of directories: owners, modes, times, extended attributes, hard links,
+// symbolic links, devices and fifos. Sockets are left out.
+type copier struct {
+	ctx   context.Context
+	links map[inode]string
+	ids   *idmap.Map // of the source's owners; nil leaves them as they are
 }
 
-func copyDir(ctx context.Context, src, dst string, links map[inode]string) error {
+// dir copies what the directory src has into the existing directory dst.
+func (c *copier) dir(src, dst string) error {
 	entries, err := os.ReadDir(src)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		if err := ctx.Err(); err != nil {
+		if err := c.ctx.Err(); err != nil {
 			return err
 		}
-		if err := copyEntry(ctx, filepath.Join(src, e.Name()), filepath.Join(dst, e.Name()), links); err != nil {
+		if err := c.entry(filepath.Join(src, e.Name()), filepath.Join(dst, e.Name())); err != nil {
 			return err
 		}
 	}
@@ -40,10 +44,10 @@ func copyDir(ctx context.Context, src, dst string, links map[inode]string) error
 	if err := unix.Stat(src, &st); err != nil {
 		return &fs.PathError{Op: "stat", Path: src, Err: err}
 	}
-	return copyAttrs(src, dst, &st)
+	return c.attrs(src, dst, &st)
 }
 
-func copyEntry(ctx context.Context, src, dst string, links map[inode]string) error {
+func (c *copier) entry(src, dst string) error {
 	var st unix.Stat_t
 	if err := unix.Lstat(src, &st); err != nil {
 		return &fs.PathError{Op: "lstat", Path: src, Err: err}
@@ -51,17 +55,17 @@ func copyEntry(ctx context.Context, src, dst string, links map[inode]string) err
 	kind := st.Mode & unix.S_IFMT
 	if kind != unix.S_IFDIR && st.Nlink > 1 {
 		key := inode{st.Dev, st.Ino}
-		if first, ok := links[key]; ok {
+		if first, ok := c.links[key]; ok {
 			return os.Link(first, dst)
 		}
-		links[key] = dst
+		c.links[key] = dst
 	}
 	switch kind {
 	case unix.S_IFDIR:
 		if err := os.Mkdir(dst, 0o700); err != nil {
 			return err
 		}
-		return copyDir(ctx, src, dst, links)
+		return c.dir(src, dst)
 	case unix.S_IFREG:
 		if err := copyFile(src, dst); err != nil {
 			return err
@@ -81,7 +85,7 @@ func copyEntry(ctx context.Context, src, dst string, links map[inode]string) err
 			return &fs.PathError{Op: "mknod", Path: dst, Err: err}
 		}
 	}
-	return copyAttrs(src, dst, &st)
+	return c.attrs(src, dst, &st)
 }
 
 func copyFile(src, dst string) error {
@@ -101,9 +105,13 @@ func copyFile(src, dst string) error {
 	return err
 }
 
-// copyAttrs sets owner, mode, extended attributes and times, in the order in which the kernel does not undo them.
-func copyAttrs(src, dst string, st *unix.Stat_t) error {
-	if err := os.Lchown(dst, int(st.Uid), int(st.Gid)); err != nil {
+// attrs sets owner, mode, extended attributes and times, in the order in which the kernel does not undo them.
+func (c *copier) attrs(src, dst string, st *unix.Stat_t) error {
+	uid, gid := int(st.Uid), int(st.Gid)
+	if c.ids != nil {
+		uid, gid = c.ids.Inside(uid, gid)
+	}
+	if err := os.Lchown(dst, uid, gid); err != nil {
 		return err
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFLNK {

@@ -54,6 +54,31 @@ func (d *Disk) BindBelow(id string, n int, dir, sub string) (string, error) {
 	return p, nil
 }
 
+// Shift mounts source, seen through the mapping of the containers' user namespaces, at a place for mount n of a container and
+// answers that. Some file systems (NFS, FUSE) cannot be mounted so: their answer is source itself, whose files then belong
+// to nobody unless their owners are mapped.
+func (d *Disk) Shift(id string, n int, source string) (string, error) {
+	if d.shift == nil {
+		return source, nil
+	}
+	st, err := os.Stat(source)
+	if err != nil {
+		return "", err
+	}
+	p := filepath.Join(d.places(id), strconv.Itoa(n)+"-shifted")
+	if err := makePlace(p, st.IsDir()); err != nil {
+		return "", err
+	}
+	for unix.Unmount(p, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) == nil {
+		continue
+	}
+	err = d.shift.Mount(source, p)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EOPNOTSUPP) {
+		return source, nil
+	}
+	return p, err
+}
+
 // makePlace makes the mount point for a directory or for a file.
 func makePlace(p string, dir bool) error {
 	if err := os.MkdirAll(filepath.Dir(p), 0o711); err != nil {

@@ -154,7 +154,15 @@ func (s *Store) MountRootFS(ctx context.Context, key, target string) error {
 	if err != nil {
 		return fmt.Errorf("mounts of root filesystem %s: %w", key, err)
 	}
-	if err := mount.All(mounts, target); err != nil {
+	shifted, err := s.isShifted(ctx, key)
+	switch {
+	case err != nil:
+	case shifted:
+		err = s.mountShifted(mounts, target)
+	default:
+		err = mount.All(mounts, target)
+	}
+	if err != nil {
 		return fmt.Errorf("mount root filesystem %s: %w", key, err)
 	}
 	return nil

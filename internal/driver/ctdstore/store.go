@@ -60,11 +60,16 @@ type Store struct {
 	snaps   snapshots.Snapshotter
 	aliases *aliases
 
-	unpacking singleflight.Group // by chain ID: two users of one image share the work
-	dirty     chan struct{}      // a deletion happened; capacity 1
+	layerWork
+	remapping
+	dirty     chan struct{} // a deletion happened; capacity 1
 	closeOnce sync.Once
-	// sizes caches the size of committed snapshots by name; they never change.
-	sizes sync.Map
+}
+
+// layerWork is shared by those who need the same layers.
+type layerWork struct {
+	unpacking singleflight.Group // by chain ID: two users of one image share the work
+	sizes     sync.Map           // the size of committed snapshots by name, which never changes
 }
 
 // Open opens or creates the stores below dataRoot. It fails when another process has them open. What a killed process
@@ -120,6 +125,7 @@ func (s *Store) build(ctx context.Context, dataRoot string) error {
 func (s *Store) Close() error {
 	var errs []error
 	s.closeOnce.Do(func() {
+		s.closeShift()
 		if s.backend != nil {
 			errs = append(errs, s.backend.Close())
 		}

@@ -14,8 +14,9 @@ import (
 // viewName keeps views apart from containers' root filesystems, which are named by their ID alone.
 func viewName(key string) string { return "view-" + key }
 
-// MountView mounts the content of an unpacked image, read-only, at target. It is idempotent.
-func (s *Store) MountView(ctx context.Context, key string, chain digest.Digest, target string) error {
+// MountView mounts the content of an unpacked image, read-only, at target; shifted for a container in a user namespace. It
+// is idempotent.
+func (s *Store) MountView(ctx context.Context, key string, chain digest.Digest, target string, shifted bool) error {
 	if mounted, err := isMountPoint(target); err != nil {
 		return fmt.Errorf("mount image at %s: %w", target, err)
 	} else if mounted {
@@ -31,7 +32,12 @@ func (s *Store) MountView(ctx context.Context, key string, chain digest.Digest, 
 	if err != nil {
 		return fmt.Errorf("view of image %s: %w", chain, err)
 	}
-	if err := mount.All(mounts, target); err != nil {
+	if shifted {
+		err = s.mountShifted(mounts, target)
+	} else {
+		err = mount.All(mounts, target)
+	}
+	if err != nil {
 		return fmt.Errorf("mount image %s at %s: %w", chain, target, err)
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -29,10 +30,15 @@ type Space struct {
 // Create makes a namespace, brings its loopback interface up and mounts it on path, whose directory must exist.
 // setup, when not nil, runs inside of it.
 func Create(path string, setup func() error) (*Space, error) {
+	return create(path, setup, func() error { return os.NewSyscallError("unshare", unix.Unshare(unix.CLONE_NEWNET)) })
+}
+
+// create keeps the namespace that the thread is in after enter.
+func create(path string, setup, enter func() error) (*Space, error) {
 	s := &Space{Path: path}
 	err := onThread(func() error {
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			return fmt.Errorf("unshare: %w", err)
+		if err := enter(); err != nil {
+			return err
 		}
 		if err := s.fill(); err != nil {
 			return err
@@ -51,6 +57,42 @@ func Create(path string, setup func() error) (*Space, error) {
 	}
 	return s, nil
 }
+
+// Enter calls f while a process pid lives in new namespaces of the kinds in flags that belong to a new user namespace.
+type Enter func(flags uintptr, f func(pid int) error) error
+
+// CreateOwned is Create for a namespace that belongs to a user namespace of its own, which is mounted at UserPath: whoever
+// is root there may configure it.
+func CreateOwned(path string, enter Enter, setup func() error) (*Space, error) {
+	var s *Space
+	err := enter(unix.CLONE_NEWNET, func(pid int) (err error) {
+		s, err = create(path, setup, func() error {
+			home, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
+			if err != nil {
+				return err
+			}
+			defer home.Close()
+			return unix.Setns(int(home.Fd()), unix.CLONE_NEWNET)
+		})
+		if err != nil {
+			return err
+		}
+		if err = os.WriteFile(UserPath(path), nil, 0o444); err == nil {
+			err = unix.Mount(fmt.Sprintf("/proc/%d/ns/user", pid), UserPath(path), "", unix.MS_BIND, "")
+		}
+		if err != nil {
+			s.Close()
+			return errors.Join(fmt.Errorf("user namespace of %s: %w", path, err), Remove(path))
+		}
+		return nil
+	})
+	return s, err
+}
+
+const userSuffix = ".user"
+
+// UserPath is where the user namespace is mounted that a namespace of CreateOwned belongs to.
+func UserPath(path string) string { return path + userSuffix }
 
 // fill runs inside of the new namespace.
 func (s *Space) fill() error {
@@ -140,6 +182,13 @@ func onThread(f func() error) error {
 
 // Remove unmounts a namespace and removes its file; one that is not there is no error.
 func Remove(path string) error {
+	if err := removeOne(UserPath(path)); err != nil {
+		return err
+	}
+	return removeOne(path)
+}
+
+func removeOne(path string) error {
 	if err := unix.Unmount(path, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("unmount network namespace %s: %w", path, err)
 	}
@@ -163,7 +212,7 @@ func List(dir string) ([]string, error) {
 	}
 	paths := make([]string, 0, len(entries))
 	for _, e := range entries {
-		if !e.IsDir() {
+		if !e.IsDir() && !strings.HasSuffix(e.Name(), userSuffix) {
 			paths = append(paths, filepath.Join(dir, e.Name()))
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"longshore/internal/core/fault"
+	"longshore/internal/core/idmap"
 )
 
 // setNamespaces chooses a new namespace, an existing one or the host's, for each type.
@@ -31,6 +32,12 @@ func setNamespaces(s *specs.Spec, in *Input) error {
 		add(t, path)
 		return nil
 	}
+	if in.IDs != nil {
+		if err := join(specs.UserNamespace, true, in.Namespaces.User); err != nil {
+			return err
+		}
+		s.Linux.UIDMappings, s.Linux.GIDMappings = mappings(in.IDs.UIDs), mappings(in.IDs.GIDs)
+	}
 	add(specs.MountNamespace, "")
 	if !hc.NetworkMode.IsHost() {
 		if err := join(specs.NetworkNamespace, hc.NetworkMode.IsContainer(), in.Namespaces.Net); err != nil {
@@ -56,6 +63,14 @@ func setNamespaces(s *specs.Spec, in *Input) error {
 		add(specs.CgroupNamespace, "")
 	}
 	return nil
+}
+
+func mappings(list []idmap.Range) []specs.LinuxIDMapping {
+	out := make([]specs.LinuxIDMapping, len(list))
+	for i, r := range list {
+		out[i] = specs.LinuxIDMapping{ContainerID: uint32(r.Inside), HostID: uint32(r.Outside), Size: uint32(r.Size)}
+	}
+	return out
 }
 
 // ownNamespace tells whether the container gets a new namespace of that type, neither the host's nor another's.

@@ -16,6 +16,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"longshore/internal/core/host"
+	"longshore/internal/core/idmap"
 )
 
 // Input is everything Generate needs to know. Config, HostConfig, Rootfs and Host are required.
@@ -39,6 +40,8 @@ type Input struct {
 	Seccomp SeccompLoader
 	// BPF asks Seccomp for a compiled filter in an annotation (crun) instead of linux.seccomp (any other runtime).
 	BPF bool
+	// IDs is the mapping of the container's user namespace; nil leaves it in the host's.
+	IDs *idmap.Map
 	// AppArmor sees to it that the profile is loaded; nil: it is.
 	AppArmor AppArmorLoader
 	// CDI adds devices that vendors describe; nil: there are none.
@@ -59,6 +62,8 @@ type DeviceInjector interface {
 // "container:" modes need the path of the other container's namespace (/proc/<pid>/ns/<type>).
 type Namespaces struct {
 	Net, IPC, PID string
+	// User is the user namespace to join; needed where the container has one (Input.IDs).
+	User string
 }
 
 // Files are host paths that appear in every container; an empty one is left out, as is one that a mount covers.

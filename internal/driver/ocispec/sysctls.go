@@ -2,11 +2,13 @@ package ocispec
 
 import (
 	"maps"
+	"strconv"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"longshore/internal/core/fault"
+	"longshore/internal/core/idmap"
 )
 
 // The sysctls of an ipc namespace that do not begin with "fs.mqueue.".
@@ -28,6 +30,9 @@ func setSysctls(s *specs.Spec, in *Input) error {
 	}
 	if hc.NetworkMode.IsPrivate() {
 		sysctls["net.ipv4.ping_group_range"] = "0 2147483647"
+		if in.IDs != nil { // the kernel takes groups that are mapped
+			sysctls["net.ipv4.ping_group_range"] = "0 " + strconv.Itoa(idmap.Top(in.IDs.GIDs))
+		}
 		sysctls["net.ipv4.ip_unprivileged_port_start"] = "0"
 	}
 	for name := range hc.Sysctls {

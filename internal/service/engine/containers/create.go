@@ -88,11 +88,13 @@ func (s *Service) build(ctx context.Context, rec *core.Record, img image.Image) 
 	if err := s.deps.Images.Prepare(ctx, rec.ID, img); err != nil {
 		return err
 	}
-	if size, err := request.StorageSize(rec.HostConfig.StorageOpt); err != nil || size > 0 {
-		if err == nil {
-			err = s.deps.Images.Limit(ctx, rec.ID, size)
-		}
-		if err != nil {
+	size, err := request.StorageSize(rec.HostConfig.StorageOpt)
+	if err != nil {
+		return err
+	}
+	shifted := s.launcher.Shifted(rec.HostConfig)
+	if size > 0 || shifted {
+		if err := s.deps.Images.Settle(ctx, rec.ID, image.RootOptions{Size: size, Shifted: shifted}); err != nil {
 			return err
 		}
 	}
@@ -116,7 +118,7 @@ func (s *Service) copyUp(ctx context.Context, rec *core.Record) error {
 		return err
 	}
 	defer s.launcher.UnmountRoot(context.WithoutCancel(ctx), rec.ID)
-	return s.mounts.Fill(ctx, rec.ID, root, rec.Mounts)
+	return s.mounts.Fill(ctx, mounts.Target{ID: rec.ID, Root: root, Shifted: s.launcher.Shifted(rec.HostConfig)}, rec.Mounts)
 }
 
 // unbuild undoes build after it failed; whatever cannot be undone is swept at the next start.

@@ -199,11 +199,11 @@ func (p *pictures) Drop(_ context.Context, id string) error {
 	delete(p.uses, id)
 	return nil
 }
-func (p *pictures) Limit(context.Context, string, uint64) error        { return nil }
-func (p *pictures) Prepare(context.Context, string, image.Image) error { return nil }
-func (p *pictures) Mount(context.Context, string, string) error        { return nil }
-func (p *pictures) Unmount(context.Context, string) error              { return nil }
-func (p *pictures) Remove(context.Context, string) error               { return nil }
+func (p *pictures) Settle(context.Context, string, image.RootOptions) error { return nil }
+func (p *pictures) Prepare(context.Context, string, image.Image) error      { return nil }
+func (p *pictures) Mount(context.Context, string, string) error             { return nil }
+func (p *pictures) Unmount(context.Context, string) error                   { return nil }
+func (p *pictures) Remove(context.Context, string) error                    { return nil }
 
 type wires struct{ network.Sandboxes }
 

@@ -52,20 +52,22 @@ func (s *Service) named(ref string) (*handle, error) {
 
 // joins are the namespaces that a run takes from other containers, which must be running.
 func (s *Service) joins(rec *core.Record) (j launch.Joins, err error) {
-	hc := rec.HostConfig
+	hc, pid := rec.HostConfig, 0
 	if hc.NetworkMode.IsContainer() {
 		other, err := s.donor(hc.NetworkMode.ConnectedContainer(), "network")
 		if err != nil {
 			return j, err
 		}
-		j.Net, j.Files = fmt.Sprintf("/proc/%d/ns/net", other.State.PID), s.namesDir(other)
+		pid = other.State.PID
+		j.Net, j.Files = fmt.Sprintf("/proc/%d/ns/net", pid), s.namesDir(other)
 	}
 	if hc.IpcMode.IsContainer() {
 		other, err := s.donor(hc.IpcMode.Container(), "IPC")
 		if err != nil {
 			return j, err
 		}
-		j.IPC, j.Shm = fmt.Sprintf("/proc/%d/ns/ipc", other.State.PID), s.deps.Disk.Dir(other.ID)+"/shm"
+		pid = other.State.PID
+		j.IPC, j.Shm = fmt.Sprintf("/proc/%d/ns/ipc", pid), s.deps.Disk.Dir(other.ID)+"/shm"
 		if other.HostConfig.IpcMode.IsHost() {
 			j.Shm = "/dev/shm"
 		}
@@ -75,7 +77,11 @@ func (s *Service) joins(rec *core.Record) (j launch.Joins, err error) {
 		if err != nil {
 			return j, err
 		}
-		j.PID = fmt.Sprintf("/proc/%d/ns/pid", other.State.PID)
+		pid = other.State.PID
+		j.PID = fmt.Sprintf("/proc/%d/ns/pid", pid)
+	}
+	if s.launcher.Shifted(hc) && pid != 0 { // namespaces can be shared within one user namespace only
+		j.User = fmt.Sprintf("/proc/%d/ns/user", pid)
 	}
 	j.LinkEnv, err = launch.LinkEnv(rec, s.recordOf)
 	return j, err

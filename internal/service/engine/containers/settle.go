@@ -2,6 +2,7 @@ package containers
 
 import (
 	"context"
+	"errors"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
@@ -61,7 +62,7 @@ func (s *Service) settleHost(rec *core.Record) (err error) {
 	if _, err := s.launcher.RuntimeNamed(hc.Runtime); err != nil {
 		return err
 	}
-	if err := s.launcher.CheckCgroupParent(hc.CgroupParent); err != nil {
+	if err := errors.Join(s.launcher.CheckCgroupParent(hc.CgroupParent), s.launcher.CheckUserNS(hc)); err != nil {
 		return err
 	}
 	request.SettleResources(hc)

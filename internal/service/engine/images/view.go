@@ -8,13 +8,22 @@ import (
 	"longshore/internal/driver/projectquota"
 )
 
-// Limit implements image.Images.
-func (s *Service) Limit(ctx context.Context, key string, size uint64) error {
-	return s.store.LimitRootFS(ctx, key, size, projectquota.Quota{})
+// Settle implements image.Images.
+func (s *Service) Settle(ctx context.Context, key string, o image.RootOptions) error {
+	if o.Size > 0 {
+		if err := s.store.LimitRootFS(ctx, key, o.Size, projectquota.Quota{}); err != nil {
+			return err
+		}
+	}
+	if o.Shifted {
+		return s.store.ShiftRootFS(ctx, key)
+	}
+	return nil
 }
 
-// View mounts the content of an image, read-only, at target, for a mount of type image. Idempotent.
-func (s *Service) View(ctx context.Context, key string, img image.Image, target string) error {
+// View mounts the content of an image, read-only, at target, for a mount of type image; shifted for a container in a user
+// namespace. Idempotent.
+func (s *Service) View(ctx context.Context, key string, img image.Image, target string, shifted bool) error {
 	if !s.store.Unpacked(ctx, img.ChainID) {
 		m := s.variant(img)
 		if m == nil { // removed since it was resolved
@@ -24,7 +33,7 @@ func (s *Service) View(ctx context.Context, key string, img image.Image, target 
 			return err
 		}
 	}
-	return s.store.MountView(ctx, key, img.ChainID, target)
+	return s.store.MountView(ctx, key, img.ChainID, target, shifted)
 }
 
 // Unview undoes View; target may be empty when it is unmounted already.

@@ -73,6 +73,8 @@ type Config struct {
 	ResolvConf, Hosts string
 	// ResolverCommand is the program of the DNS resolver process; default: this program with "resolver".
 	ResolverCommand []string
+	// Enter makes network namespaces belong to user namespaces of their own (--userns-remap); nil leaves them to the host's.
+	Enter netns.Enter
 	// Warm is how many namespaces of each kind are kept prepared; 0 means 8, less than 0 none.
 	Warm int
 }
@@ -143,7 +145,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		reap:  make(chan string, 1024), restored: make(chan struct{}), named: make(chan struct{}, 1),
 	}
 	s.pool = spaces.New(spaces.Config{
-		Dir: s.netnsDir(), Links: links, Names: s.names, RedirectDNS: deps.RedirectDNS, Log: deps.Log, MTU: cfg.MTU, Isolated: cfg.NoICC, Size: cfg.Warm,
+		Dir: s.netnsDir(), Links: links, Names: s.names, RedirectDNS: deps.RedirectDNS, Log: deps.Log, MTU: cfg.MTU, Isolated: cfg.NoICC, Size: cfg.Warm, Enter: cfg.Enter,
 	})
 	return s, nil
 }

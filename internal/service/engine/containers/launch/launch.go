@@ -22,6 +22,7 @@ import (
 	core "longshore/internal/core/container"
 	"longshore/internal/core/fault"
 	"longshore/internal/core/host"
+	"longshore/internal/core/idmap"
 	"longshore/internal/core/image"
 	"longshore/internal/core/network"
 	"longshore/internal/core/runtime"
@@ -47,8 +48,10 @@ type Config struct {
 	LogOpts   map[string]string
 	// CgroupParent is the path below which groups are made, default "/longshore"; with SystemdCgroup, which has systemd
 	// make them, the slice, default "system.slice".
-	CgroupParent    string
-	SystemdCgroup   bool
+	CgroupParent  string
+	SystemdCgroup bool
+	// IDs is the mapping of containers' user namespaces (--userns-remap); nil: they have none.
+	IDs             *idmap.Map
 	DefaultShmSize  int64 // bytes
 	DefaultUlimits  map[string]*units.Ulimit
 	Init            bool
@@ -122,8 +125,8 @@ func (l *Launcher) SetRuntimes(r Runtimes) { l.runtimes.Store(&r) }
 
 // Joins are the namespaces of other containers that a run joins.
 type Joins struct {
-	// Net, IPC and PID are namespace paths, empty when not joined.
-	Net, IPC, PID string
+	// Net, IPC, PID and User are namespace paths, empty when not joined.
+	Net, IPC, PID, User string
 	// Shm is the other container's shared memory directory.
 	Shm string
 	// LinkEnv are the variables that tell of linked containers.
@@ -161,7 +164,7 @@ func (l *Launcher) prepare(ctx context.Context, rec *core.Record, p *Prepared, r
 	if err := l.RootFS.Mount(ctx, rec.ID, l.Disk.Rootfs(rec.ID)); err != nil {
 		return fmt.Errorf("mount root filesystem: %w", err)
 	}
-	sources, err := l.Mounts.Mount(ctx, rec.ID, rec.Mounts)
+	sources, err := l.Mounts.Mount(ctx, rec.ID, rec.Mounts, l.Shifted(rec.HostConfig))
 	if err != nil {
 		return err
 	}
@@ -352,8 +355,9 @@ func (l *Launcher) launch(rec *core.Record, run *core.Run) (runtime.Launch, erro
 	if err != nil {
 		return runtime.Launch{}, err
 	}
+	uid, gid := l.rootIDs(rec.HostConfig)
 	return runtime.Launch{
-		ID: rec.ID, Dir: l.Disk.Run(rec.ID), Runtime: rt.Binary, CgroupDirs: run.CgroupDirs,
+		ID: rec.ID, StdioUID: uid, StdioGID: gid, Dir: l.Disk.Run(rec.ID), Runtime: rt.Binary, CgroupDirs: run.CgroupDirs,
 		Terminal: rec.Config.Tty, Stdin: rec.Config.OpenStdin, StdinOnce: rec.Config.StdinOnce,
 		ConsoleHeight: rec.HostConfig.ConsoleSize[0], ConsoleWidth: rec.HostConfig.ConsoleSize[1],
 		Log: sink, StopSignal: rec.StopSignal(),
@@ -388,6 +392,7 @@ func (l *Launcher) spec(rec *core.Record, rt Runtime, run *core.Run, j Joins, so
 		},
 		Host: l.Host, Seccomp: l.Seccomp, BPF: rt.BPF, AppArmor: l.AppArmor, CDI: l.CDI, LinkEnv: j.LinkEnv,
 	}
+	l.remap(in, rec, run, j)
 	for i, m := range rec.Mounts {
 		in.Mounts = append(in.Mounts, ocispec.Mount{
 			Type: m.Type, Source: sources[i], Target: m.Destination, ReadOnly: !m.RW && m.Type != mount.TypeTmpfs,

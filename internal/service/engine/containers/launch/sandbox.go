@@ -18,7 +18,7 @@ func SandboxRequest(rec *core.Record) network.Request {
 	r := network.Request{
 		ContainerID: rec.ID, Name: rec.Name, Hostname: cfg.Hostname, Domainname: cfg.Domainname, Mode: mode,
 		Endpoints: rec.Networks, Exposed: cfg.ExposedPorts, Bindings: hc.PortBindings, PublishAll: hc.PublishAllPorts,
-		ExtraHosts: hc.ExtraHosts, Links: hc.Links, DNSSearch: hc.DNSSearch, DNSOptions: hc.DNSOptions,
+		HostUser: hc.UsernsMode.IsHost(), ExtraHosts: hc.ExtraHosts, Links: hc.Links, DNSSearch: hc.DNSSearch, DNSOptions: hc.DNSOptions,
 	}
 	for _, a := range hc.DNS {
 		r.DNS = append(r.DNS, a.String())
@@ -59,6 +59,6 @@ func (l *Launcher) WriteNames(id string, sb network.Sandbox) error {
 
 // Fill notes a sandbox in a run.
 func Fill(run *core.Run, sb network.Sandbox) {
-	run.NetNS, run.SandboxID, run.SandboxKey = sb.NetNS, sb.SandboxID, sb.SandboxKey
+	run.NetNS, run.UserNS, run.SandboxID, run.SandboxKey = sb.NetNS, sb.UserNS, sb.SandboxID, sb.SandboxKey
 	run.Endpoints, run.Ports = sb.Endpoints, sb.Ports
 }

@@ -44,21 +44,21 @@ func (r *Resolver) Restore(ctx context.Context, id string, list []core.Mount) {
 }
 
 // mountImage mounts the content of another image for a run and answers where.
-func (r *Resolver) mountImage(ctx context.Context, id string, n int, m *core.Mount) (string, error) {
+func (r *Resolver) mountImage(ctx context.Context, at place, m *core.Mount) (string, error) {
 	img, err := r.Images.Resolve(ctx, m.Name, nil)
 	if err != nil {
 		return "", err
 	}
-	place, err := r.Files.Place(id, n)
+	dir, err := r.Files.Place(at.id, at.n)
 	if err != nil {
 		return "", err
 	}
-	if err := r.Images.View(ctx, imageKey(id, n), img, place); err != nil {
+	if err := r.Images.View(ctx, imageKey(at.id, at.n), img, dir, at.shifted); err != nil {
 		return "", err
 	}
-	src, err := r.part(id, n, place, m.Subpath)
+	src, err := r.part(at, dir, m.Subpath)
 	if err != nil {
-		_ = r.Images.Unview(ctx, imageKey(id, n), place)
+		_ = r.Images.Unview(ctx, imageKey(at.id, at.n), dir)
 	}
 	return src, err
 }

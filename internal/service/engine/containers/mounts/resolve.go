@@ -25,8 +25,12 @@ type Files interface {
 	// MakeDir creates a directory and its parents, owned by root.
 	MakeDir(path string) error
 	// CopyUp fills the empty directory dst from what stands at target inside root, with owners, modes, times, extended
-	// attributes and hard links. It does nothing when dst is not empty or root has no directory there.
-	CopyUp(ctx context.Context, root, target, dst string) error
+	// attributes and hard links. It does nothing when dst is not empty or root has no directory there. The owners of a
+	// root that is shifted are translated back.
+	CopyUp(ctx context.Context, root, target, dst string, shifted bool) error
+	// Shift mounts source, seen through the mapping of the containers' user namespaces, for mount n of container id, and
+	// answers where; source itself where its file system cannot be mounted so.
+	Shift(id string, n int, source string) (string, error)
 	// Place makes the directory that mount n of container id may be mounted at.
 	Place(id string, n int) (string, error)
 	// BindBelow mounts sub of dir, which no link may leave, for mount n of container id and answers where.
@@ -41,8 +45,9 @@ type Images interface {
 	// Use registers that user uses the image; Drop undoes it.
 	Use(ctx context.Context, user string, img digest.Digest) error
 	Drop(ctx context.Context, user string) error
-	// View mounts an image's content, read-only, at an existing directory. Idempotent.
-	View(ctx context.Context, key string, img image.Image, target string) error
+	// View mounts an image's content, read-only, at an existing directory, for a container in a user namespace when
+	// shifted. Idempotent.
+	View(ctx context.Context, key string, img image.Image, target string, shifted bool) error
 	// Unview undoes View.
 	Unview(ctx context.Context, key, target string) error
 }
@@ -116,19 +121,27 @@ func fillable(m *core.Mount) bool {
 	return m.Type == mount.TypeVolume && !m.NoCopy && !m.Inherited && m.Subpath == ""
 }
 
-// Fill copies the image's content below root into volumes that are empty.
-func (r *Resolver) Fill(ctx context.Context, id, root string, list []core.Mount) error {
+// Target is the container that volumes are filled for.
+type Target struct {
+	ID string
+	// Root is where its root filesystem is mounted, Shifted for a user namespace.
+	Root    string
+	Shifted bool
+}
+
+// Fill copies the image's content into volumes that are empty.
+func (r *Resolver) Fill(ctx context.Context, to Target, list []core.Mount) error {
 	for i := range list {
 		m := &list[i]
 		if !fillable(m) {
 			continue
 		}
-		v, err := r.Volumes.Mount(ctx, m.Name, id)
+		v, err := r.Volumes.Mount(ctx, m.Name, to.ID)
 		if err != nil {
 			return err
 		}
-		err = r.Files.CopyUp(ctx, root, m.Destination, v.Mountpoint)
-		if uerr := r.Volumes.Unmount(ctx, m.Name, id); err == nil {
+		err = r.Files.CopyUp(ctx, to.Root, m.Destination, v.Mountpoint, to.Shifted)
+		if uerr := r.Volumes.Unmount(ctx, m.Name, to.ID); err == nil {
 			err = uerr
 		}
 		if err != nil {
@@ -139,11 +152,11 @@ func (r *Resolver) Fill(ctx context.Context, id, root string, list []core.Mount)
 }
 
 // Mount makes the volumes usable and missing bind sources for a run, tells of the volumes and answers the host path of
-// each mount.
-func (r *Resolver) Mount(ctx context.Context, id string, list []core.Mount) ([]string, error) {
+// each mount. A container in a user namespace (shifted) sees volumes and images, but no binds, through its mapping.
+func (r *Resolver) Mount(ctx context.Context, id string, list []core.Mount, shifted bool) ([]string, error) {
 	sources := make([]string, len(list))
 	for i := range list {
-		src, err := r.mountOne(ctx, id, i, &list[i])
+		src, err := r.mountOne(ctx, place{id, i, shifted}, &list[i])
 		if err != nil {
 			r.Unmount(context.WithoutCancel(ctx), id, list[:i])
 			return nil, err
@@ -174,20 +187,30 @@ func (r *Resolver) tell(ctx context.Context, a events.Action, m *core.Mount, att
 	}
 }
 
-func (r *Resolver) mountOne(ctx context.Context, id string, n int, m *core.Mount) (string, error) {
+// place is mount n of a container.
+type place struct {
+	id      string
+	n       int
+	shifted bool
+}
+
+func (r *Resolver) mountOne(ctx context.Context, at place, m *core.Mount) (string, error) {
 	switch m.Type {
 	case mount.TypeVolume:
-		v, err := r.Volumes.Mount(ctx, m.Name, id)
+		v, err := r.Volumes.Mount(ctx, m.Name, at.id)
 		if err != nil {
 			return "", err
 		}
-		src, err := r.part(id, n, v.Mountpoint, m.Subpath)
+		src, err := r.part(at, v.Mountpoint, m.Subpath)
+		if err == nil && at.shifted {
+			src, err = r.Files.Shift(at.id, at.n, src)
+		}
 		if err != nil {
-			_ = r.Volumes.Unmount(ctx, m.Name, id)
+			_ = r.Volumes.Unmount(ctx, m.Name, at.id)
 		}
 		return src, err
 	case mount.TypeImage:
-		return r.mountImage(ctx, id, n, m)
+		return r.mountImage(ctx, at, m)
 	case mount.TypeBind:
 		if r.Files.Exists(m.Source) {
 			return m.Source, nil
@@ -204,11 +227,11 @@ func (r *Resolver) mountOne(ctx context.Context, id string, n int, m *core.Mount
 }
 
 // part is what a mount with a subpath binds instead of dir.
-func (r *Resolver) part(id string, n int, dir, sub string) (string, error) {
+func (r *Resolver) part(at place, dir, sub string) (string, error) {
 	if sub == "" {
 		return dir, nil
 	}
-	p, err := r.Files.BindBelow(id, n, dir, sub)
+	p, err := r.Files.BindBelow(at.id, at.n, dir, sub)
 	if err != nil {
 		return "", fault.Invalid("cannot access path %s: %v", filepath.Join(dir, sub), err)
 	}
@@ -217,11 +240,7 @@ func (r *Resolver) part(id string, n int, dir, sub string) (string, error) {
 
 // Unmount undoes Mount.
 func (r *Resolver) Unmount(ctx context.Context, id string, list []core.Mount) {
-	places := false
-	for _, m := range list {
-		places = places || m.Subpath != "" || m.Type == mount.TypeImage
-	}
-	if places {
+	if len(list) > 0 {
 		r.clear(ctx, id, list)
 	}
 	for _, m := range list {

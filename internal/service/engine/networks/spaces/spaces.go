@@ -67,6 +67,8 @@ type Config struct {
 	// MTU of the default network's interfaces in bytes; Isolated keeps them from each other.
 	MTU      int
 	Isolated bool
+	// Enter makes namespaces belong to user namespaces of their own; nil leaves them to the host's.
+	Enter netns.Enter
 	// Size is how many namespaces of a kind to keep, none when it is not above 0.
 	Size int
 }
@@ -88,7 +90,11 @@ func RandomID() string {
 }
 
 // Take gives a namespace away, made on the spot when none is left.
-func (p *Pool) Take(k Kind) (*Slot, error) {
+// With host, it belongs to the host's user namespace in any case.
+func (p *Pool) Take(k Kind, host bool) (*Slot, error) {
+	if host && p.cfg.Enter != nil {
+		return p.make(k, nil)
+	}
 	p.mu.Lock()
 	var got *Slot
 	if n := len(p.ready[k]); n > 0 {
@@ -103,13 +109,18 @@ func (p *Pool) Take(k Kind) (*Slot, error) {
 	if got != nil {
 		return got, nil
 	}
-	return p.make(k)
+	return p.make(k, p.cfg.Enter)
 }
 
-func (p *Pool) make(k Kind) (*Slot, error) {
+func (p *Pool) make(k Kind, enter netns.Enter) (*Slot, error) {
 	s := &Slot{ID: RandomID(), Kind: k}
 	var err error
-	s.Space, err = netns.Create(filepath.Join(p.cfg.Dir, s.ID[:12]), bridge.Prepare)
+	path := filepath.Join(p.cfg.Dir, s.ID[:12])
+	if enter == nil {
+		s.Space, err = netns.Create(path, bridge.Prepare)
+	} else {
+		s.Space, err = netns.CreateOwned(path, enter, bridge.Prepare)
+	}
 	if err != nil || k == Bare {
 		return s, err
 	}
@@ -257,7 +268,7 @@ func (p *Pool) fill(ctx context.Context) bool {
 	if !wanted || ctx.Err() != nil {
 		return false
 	}
-	s, err := p.make(k)
+	s, err := p.make(k, p.cfg.Enter)
 	if err != nil {
 		p.cfg.Log.Warn("no network namespace could be prepared", "error", err)
 		return false
