@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"os"
 	"strconv"
 	"syscall"
@@ -16,22 +17,20 @@ type wiring struct {
 	ours       [3]*os.File
 	complaints *os.File // where an OCI runtime that uses a console would complain
 	console    *consoleSocket
+	uid, gid   int // the container's root on the host
 }
 
 // wire makes the pipes. With a terminal the OCI runtime's own output goes to a pipe of its own.
 func (t *task) wire() (w *wiring, err error) {
-	w = &wiring{}
+	w = &wiring{uid: t.s.cfg.UID, gid: t.s.cfg.GID}
 	defer func() {
 		if err != nil {
 			w.close()
 		}
 	}()
-	null, err := syscall.Open(os.DevNull, syscall.O_RDWR|syscall.O_CLOEXEC, 0)
-	if err != nil {
+	if err = w.unwanted(); err != nil {
 		return nil, err
 	}
-	w.opened = append(w.opened, null)
-	w.child = [3]uintptr{uintptr(null), uintptr(null), uintptr(null)}
 	c := t.cfg
 	if c.terminal {
 		if w.complaints, err = w.output(1); err != nil {
@@ -55,11 +54,40 @@ func (t *task) wire() (w *wiring, err error) {
 	return w, nil
 }
 
+// unwanted gives the child streams that lead nowhere. In a user namespace these are not the host's /dev/null: crun gives
+// what it finds there to the container's root.
+func (w *wiring) unwanted() error {
+	if w.uid == 0 && w.gid == 0 {
+		null, err := syscall.Open(os.DevNull, syscall.O_RDWR|syscall.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		w.opened = append(w.opened, null)
+		w.child = [3]uintptr{uintptr(null), uintptr(null), uintptr(null)}
+		return nil
+	}
+	if err := w.input(); err != nil {
+		return err
+	}
+	w.take(0).Close()
+	out, err := w.output(1)
+	if err != nil {
+		return err
+	}
+	go func() { // ends with the last process that has the stream
+		io.Copy(io.Discard, out)
+		out.Close()
+	}()
+	w.child[2] = w.child[1]
+	return nil
+}
+
 func (w *wiring) input() error {
 	var p [2]int
 	if err := syscall.Pipe2(p[:], syscall.O_CLOEXEC); err != nil {
 		return err
 	}
+	w.give(p[0])
 	w.child[0] = uintptr(p[0])
 	w.opened = append(w.opened, p[0])
 	w.ours[0] = ourEnd(p[1])
@@ -71,9 +99,17 @@ func (w *wiring) output(i int) (*os.File, error) {
 	if err := syscall.Pipe2(p[:], syscall.O_CLOEXEC); err != nil {
 		return nil, err
 	}
+	w.give(p[1])
 	w.child[i] = uintptr(p[1])
 	w.opened = append(w.opened, p[1])
 	return ourEnd(p[0]), nil
+}
+
+// give lets the container's root open the child's end by name (/dev/stdout), in a user namespace too.
+func (w *wiring) give(fd int) {
+	if w.uid != 0 || w.gid != 0 {
+		syscall.Fchown(fd, w.uid, w.gid)
+	}
 }
 
 func ourEnd(fd int) *os.File {

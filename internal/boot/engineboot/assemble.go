@@ -12,6 +12,7 @@ import (
 
 	"longshore/internal/boot/engineconfig"
 	"longshore/internal/core/host"
+	"longshore/internal/core/idmap"
 	"longshore/internal/driver/apparmor"
 	"longshore/internal/driver/bolt"
 	"longshore/internal/driver/buildkit"
@@ -28,6 +29,7 @@ import (
 	"longshore/internal/driver/registryclient"
 	"longshore/internal/driver/seccomp"
 	"longshore/internal/driver/shimclient"
+	"longshore/internal/driver/userns"
 	"longshore/internal/service/build"
 	"longshore/internal/service/build/classic"
 	"longshore/internal/service/engine/archive"
@@ -48,6 +50,8 @@ type engine struct {
 	log       *slog.Logger
 	neighbour Neighbour // nil: none
 
+	ids     *idmap.Map      // of containers' user namespaces; nil: they have none
+	shifter *userns.Shifter // nil without ids
 	parts
 	facts   atomic.Pointer[host.Facts] // the host's as info tells them: today's
 	handler http.Handler
@@ -136,7 +140,10 @@ func (e *engine) openStores(ctx context.Context, down *closers) (err error) {
 		return err
 	}
 	down.add(e.store.Close)
-	return nil
+	if err := e.makeShifter(down); err != nil || e.shifter == nil {
+		return err
+	}
+	return e.store.ShiftBy(e.shifter, filepath.Join(e.cfg.ExecRoot, "shifted"))
 }
 
 func (e *engine) background(run func(context.Context) error) { e.run = append(e.run, run) }
@@ -177,6 +184,9 @@ func (e *engine) makeNetworks(context.Context, *closers) error {
 	if err != nil {
 		return err
 	}
+	if e.ids != nil {
+		cfg.Enter, cfg.Join = e.enter, joinUser
+	}
 	wall, err := e.firewall(cfg.Firewall)
 	if err != nil {
 		return err
@@ -204,6 +214,11 @@ func (e *engine) makeContainers(context.Context, *closers) error {
 	if err != nil {
 		return err
 	}
+	if e.shifter != nil {
+		if err := disk.ShiftBy(e.shifter); err != nil {
+			return err
+		}
+	}
 	groups, err := cgroupfs.New()
 	if err != nil {
 		return err
@@ -212,6 +227,7 @@ func (e *engine) makeContainers(context.Context, *closers) error {
 	if err != nil {
 		return err
 	}
+	cfg.IDs = e.ids
 	logServers, err := logserver.New()
 	if err != nil {
 		return err

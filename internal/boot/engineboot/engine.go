@@ -52,10 +52,14 @@ func Run(ctx context.Context, cfg *engineconfig.Config, b Build, log *slog.Logge
 	down := &closers{}
 	socket := notifySocket()
 	defer func() { err = errors.Join(err, down.close()) }()
+	cfg, ids, err := remapRoot(cfg)
+	if err != nil {
+		return err
+	}
 	if err := lockRoots(cfg, down); err != nil {
 		return err
 	}
-	e := &engine{cfg: cfg, build: b, log: log, neighbour: n, level: b.Level}
+	e := &engine{cfg: cfg, ids: ids, build: b, log: log, neighbour: n, level: b.Level}
 	if e.level == nil {
 		e.level = &slog.LevelVar{}
 	}

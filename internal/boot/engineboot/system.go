@@ -17,16 +17,20 @@ import (
 )
 
 func (e *engine) makeArchive(context.Context, *closers) error {
-	e.archive = archive.New(archive.Deps{
+	deps := archive.Deps{
 		Containers: e.containers, Changes: e.images, Volumes: e.volumes, Events: e.journal,
 		Describe: func(ctx context.Context, id string) (archive.Facts, error) {
 			c, err := e.containers.Inspect(ctx, id, containers.InspectOptions{})
 			if err != nil {
 				return archive.Facts{}, err
 			}
-			return archive.Facts{User: c.Config.User, Image: c.Config.Image, Labels: c.Config.Labels, ReadOnlyRoot: c.HostConfig.ReadonlyRootfs}, nil
+			return archive.Facts{User: c.Config.User, Image: c.Config.Image, Labels: c.Config.Labels, ReadOnlyRoot: c.HostConfig.ReadonlyRootfs, Shifted: e.hasUserNS(c.HostConfig)}, nil
 		},
-	})
+	}
+	if e.shifter != nil {
+		deps.Shifter = e.shifter
+	}
+	e.archive = archive.New(deps)
 	return nil
 }
 
@@ -78,7 +82,7 @@ func (e *engine) systemConfig() (system.Config, error) {
 		HTTPProxy: c.HTTPProxy, HTTPSProxy: c.HTTPSProxy, NoProxy: c.NoProxy,
 		AddressPools: addressPools(c.AddressPools, corenet.DefaultPools()), Firewall: firewallBackend(c.FirewallBackend, nftables.Usable() == nil),
 		Registry:        registries(c.InsecureRegistry, c.RegistryMirrors),
-		SecurityOptions: e.host.SecurityOptions(profile, c.NoNewPrivileges, e.host.Cgroup.Version == "2"),
+		SecurityOptions: e.securityOptions(profile),
 	}, nil
 }
 

@@ -22,6 +22,9 @@ type Sandbox struct {
 	SandboxID, SandboxKey string
 }
 
+// UserNSHost in Request.UserNS stands for the host's user namespace (--userns=host).
+const UserNSHost = "host"
+
 // Request asks for a sandbox.
 type Request struct {
 	ContainerID string
@@ -40,8 +43,9 @@ type Request struct {
 	// ExtraHosts are "name:ip" or "name:host-gateway"; Links are "container:alias" of the default bridge.
 	ExtraHosts, Links          []string
 	DNS, DNSSearch, DNSOptions []string
-	// HostUser wants a namespace of the host's user namespace also where containers have user namespaces (--userns=host).
-	HostUser bool
+	// UserNS says whom the namespace shall belong to where containers have user namespaces: one of its own when empty,
+	// UserNSHost, or the user namespace at a path.
+	UserNS string
 	// MacAddress for the first endpoint when it names none.
 	MacAddress string
 }

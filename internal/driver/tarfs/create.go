@@ -134,10 +134,17 @@ func (u *unpacker) attributes(f *os.File, e *entry) error {
 }
 
 func (u *unpacker) owner(e *entry) (uid, gid int) {
+	uid, gid = e.h.Uid, e.h.Gid
 	if o := u.options.Owner; o != nil {
-		return o.UID, o.GID
+		uid, gid = o.UID, o.GID
 	}
-	return e.h.Uid, e.h.Gid
+	if ids := u.root.shift.IDs; ids != nil {
+		var ok bool
+		if uid, gid, ok = ids.Outside(uid, gid); !ok { // nobody there can have it
+			return ids.Root()
+		}
+	}
+	return uid, gid
 }
 
 func (u *unpacker) finishLink(e *entry) error {

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"longshore/internal/core/idmap"
 )
 
 // Pack writes a tar of what lies at name, as docker cp wants it: a directory with all below it under its own last
@@ -27,12 +29,12 @@ func (r *Root) Pack(ctx context.Context, name string, w io.Writer) error {
 	if base == "/" {
 		base = ""
 	}
-	return newPacker(ctx, w).run(f, base)
+	return newPacker(ctx, w, r.shift.IDs).run(f, base)
 }
 
 // PackAll writes a tar of the whole root with names that are relative to it: docker export.
 func (r *Root) PackAll(ctx context.Context, w io.Writer) error {
-	p := newPacker(ctx, w)
+	p := newPacker(ctx, w, r.shift.IDs)
 	f, err := r.open(".", unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return err
@@ -49,12 +51,13 @@ type packer struct {
 	tw   *tar.Writer
 	buf  []byte
 	seen map[inode]string // first names of files with several
+	ids  *idmap.Map       // that the owners are seen through; nil: none
 }
 
 type inode struct{ dev, ino uint64 }
 
-func newPacker(ctx context.Context, w io.Writer) *packer {
-	return &packer{ctx: ctx, tw: tar.NewWriter(w), buf: make([]byte, 128<<10), seen: map[inode]string{}}
+func newPacker(ctx context.Context, w io.Writer, m *idmap.Map) *packer {
+	return &packer{ctx: ctx, tw: tar.NewWriter(w), buf: make([]byte, 128<<10), seen: map[inode]string{}, ids: m}
 }
 
 func (p *packer) run(f *os.File, name string) error {
@@ -74,7 +77,7 @@ func (p *packer) add(f *os.File, name string) error {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return skippable(err)
 	}
-	h, err := header(f, &st, name)
+	h, err := header(f, &st, name, p.ids)
 	if err != nil || h == nil {
 		return skippable(err)
 	}
@@ -170,9 +173,13 @@ func (p *packer) children(d *os.File, prefix string) error {
 }
 
 // header describes an entry; nil for a socket, which tar cannot hold.
-func header(f *os.File, st *unix.Stat_t, name string) (*tar.Header, error) {
+func header(f *os.File, st *unix.Stat_t, name string, ids *idmap.Map) (*tar.Header, error) {
+	uid, gid := int(st.Uid), int(st.Gid)
+	if ids != nil {
+		uid, gid = ids.Inside(uid, gid)
+	}
 	h := &tar.Header{
-		Name: name, Mode: int64(st.Mode & 0o7777), Uid: int(st.Uid), Gid: int(st.Gid),
+		Name: name, Mode: int64(st.Mode & 0o7777), Uid: uid, Gid: gid,
 		ModTime: time.Unix(st.Mtim.Sec, 0), Format: tar.FormatPAX,
 	}
 	switch st.Mode & unix.S_IFMT {

@@ -16,11 +16,14 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"longshore/internal/core/idmap"
 )
 
 // Root is an open file system. It is safe for concurrent use until Close.
@@ -29,6 +32,35 @@ type Root struct {
 	ns  *os.File // keeps the mount namespace of OpenMounted alive; nil otherwise
 	// resolve tells that the kernel has openat2.
 	resolve bool
+	shift   Shift
+}
+
+// Shift says that the files are seen through the mapping of a user namespace. Archives have the namespace's own numbers.
+type Shift struct {
+	// IDs is the mapping; nil: there is none.
+	IDs *idmap.Map
+	// Become makes the calling thread, which is spoilt by it, work as the namespace's root: nobody else can make files.
+	Become func() error
+}
+
+// ShiftBy sets the mapping that the files are seen through.
+func (r *Root) ShiftBy(s Shift) { r.shift = s }
+
+// as runs what makes files.
+func (r *Root) as(f func() error) error {
+	if r.shift.Become == nil {
+		return f()
+	}
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // the thread ends with the goroutine
+		err := r.shift.Become()
+		if err == nil {
+			err = f()
+		}
+		done <- err
+	}()
+	return <-done
 }
 
 // Open makes the directory dir a root.

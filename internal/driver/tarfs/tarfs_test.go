@@ -531,7 +531,7 @@ func TestOpenMounted(t *testing.T) {
 		{Source: src("ro"), Destination: "/new/ro", ReadOnly: true},
 		{Source: src("file"), Destination: "/etc/hosts"},
 		{Source: src("gone"), Destination: "/gone"},
-	})
+	}, Shift{})
 	must(t, err)
 	for name, want := range map[string]string{
 		"/data":      "data/ data/in/ data/in/ner/ data/in/ner/i data/v",
@@ -579,7 +579,7 @@ func TestOpenMountedFailure(t *testing.T) {
 	tree(t, top, "root/f=1", "vol/")
 	before := descriptors(t)
 	for range 20 {
-		if _, err := OpenMounted(filepath.Join(top, "root"), []Bind{{Source: filepath.Join(top, "vol"), Destination: "/f/sub"}}); err == nil {
+		if _, err := OpenMounted(filepath.Join(top, "root"), []Bind{{Source: filepath.Join(top, "vol"), Destination: "/f/sub"}}, Shift{}); err == nil {
 			t.Fatal("a mount below a file")
 		}
 	}

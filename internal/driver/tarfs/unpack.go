@@ -36,6 +36,10 @@ var ErrNotDirectory = fault.Invalid("extraction point is not a directory")
 // entries are followed inside the root. An entry that would leave dir by its name is refused. What was unpacked before
 // an error stays.
 func (r *Root) Unpack(ctx context.Context, dir string, archive io.Reader, o UnpackOptions) error {
+	return r.as(func() error { return r.unpack(ctx, dir, archive, o) })
+}
+
+func (r *Root) unpack(ctx context.Context, dir string, archive io.Reader, o UnpackOptions) error {
 	real, err := r.Real(dir)
 	if err != nil {
 		return err

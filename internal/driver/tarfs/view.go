@@ -17,12 +17,15 @@ import (
 type Bind struct {
 	Source, Destination string
 	ReadOnly            bool
+	// Tree is Source as a mount that is not attached anywhere (seen through a mapping, for one); nil binds Source.
+	Tree *os.File
 }
 
 // OpenMounted makes dir a root in which the binds are mounted as the container would have them. The mounts live in a
 // mount namespace of their own, which holds nothing else, and end with Close. Missing mount points are created in dir,
 // as the start of the container would; binds whose source is missing are left out.
-func OpenMounted(dir string, binds []Bind) (*Root, error) {
+// With a mapping, they are made by its root.
+func OpenMounted(dir string, binds []Bind, s Shift) (*Root, error) {
 	type result struct {
 		root *Root
 		err  error
@@ -31,7 +34,7 @@ func OpenMounted(dir string, binds []Bind) (*Root, error) {
 	go func() {
 		// The thread is never given back: it ends with the goroutine, and the namespace stays with the Root alone.
 		runtime.LockOSThread()
-		r, err := enter(dir, binds)
+		r, err := enter(dir, binds, s)
 		done <- result{r, err}
 	}()
 	res := <-done
@@ -42,7 +45,12 @@ func OpenMounted(dir string, binds []Bind) (*Root, error) {
 }
 
 // enter moves the calling thread into a namespace that has dir with its binds as root.
-func enter(dir string, binds []Bind) (*Root, error) {
+func enter(dir string, binds []Bind, s Shift) (*Root, error) {
+	if s.Become != nil {
+		if err := s.Become(); err != nil {
+			return nil, err
+		}
+	}
 	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
 		return nil, os.NewSyscallError("unshare", err)
 	}
@@ -61,6 +69,7 @@ func enter(dir string, binds []Bind) (*Root, error) {
 		return nil, errors.Join(err, ns.Close())
 	}
 	root.ns = ns
+	root.shift = s
 	// Outer mounts first, as the container's runtime does it.
 	binds = append([]Bind(nil), binds...)
 	sort.SliceStable(binds, func(i, k int) bool { return depth(binds[i]) < depth(binds[k]) })
@@ -90,7 +99,12 @@ func (r *Root) bind(b Bind) error {
 		return err
 	}
 	defer target.Close()
-	if err := mount(b.Source, procPath(target), unix.MS_BIND|unix.MS_REC); err != nil {
+	if b.Tree != nil {
+		err = unix.MoveMount(int(b.Tree.Fd()), "", int(target.Fd()), "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+	} else {
+		err = mount(b.Source, procPath(target), unix.MS_BIND|unix.MS_REC)
+	}
+	if err != nil {
 		return err
 	}
 	if !b.ReadOnly {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -138,5 +139,36 @@ func TestRemap(t *testing.T) {
 	}
 	if text, _ := os.ReadFile(f.subgid); !strings.HasSuffix(string(text), "them:300000:65536\ndockremap:365536:65536\n") {
 		t.Errorf("subgid:\n%s", text)
+	}
+}
+
+func TestJoin(t *testing.T) {
+	s := shifter(t)
+	if _, err := exec.LookPath("nsenter"); err != nil {
+		t.Skip("needs nsenter and unshare of util-linux")
+	}
+	err := Enter(s.IDs(), 0, func(pid int) error {
+		path := fmt.Sprintf("/proc/%d/ns/user", pid)
+		want, err := os.Readlink(path)
+		if err != nil {
+			return err
+		}
+		return Join(path, unix.CLONE_NEWNET, func(pid int) error {
+			got, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/user", pid))
+			if err != nil || got != want {
+				t.Errorf("in %s, want %s: %v", got, want, err)
+			}
+			ours, _ := os.Readlink("/proc/self/ns/net")
+			if net, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid)); err != nil || net == ours {
+				t.Errorf("network namespace %s %v", net, err)
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Join("/none", unix.CLONE_NEWNET, func(int) error { return nil }); err == nil {
+		t.Error("joined nothing")
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"os"
 	"path"
 	"strings"
 
@@ -21,6 +22,7 @@ import (
 	"longshore/internal/base/ids"
 	"longshore/internal/core/event"
 	"longshore/internal/core/fault"
+	"longshore/internal/core/idmap"
 	"longshore/internal/core/volume"
 	"longshore/internal/driver/tarfs"
 )
@@ -51,6 +53,8 @@ type Facts struct {
 	User, Image  string
 	Labels       map[string]string
 	ReadOnlyRoot bool
+	// Shifted: the container has a user namespace.
+	Shifted bool
 }
 
 // Deps are the parts that boot wires together.
@@ -59,12 +63,33 @@ type Deps struct {
 	Changes    Changer
 	Volumes    Mounter
 	Events     event.Publisher
+	// Shifter is nil where containers have no user namespaces.
+	Shifter Shifter
 	// Describe answers the facts of a container that Lookup found.
 	Describe func(ctx context.Context, id string) (Facts, error)
 }
 
 // Service is safe for concurrent use.
 type Service struct{ d Deps }
+
+// Shifter makes mounts through the mapping of containers' user namespaces. Implemented by driver/userns.
+type Shifter interface {
+	IDs() *idmap.Map
+	Tree(source string) (*os.File, error)
+	Become() error
+}
+
+// shift is how the files of a container are seen.
+func (s *Service) shift(ctx context.Context, id string) (tarfs.Shift, error) {
+	if s.d.Shifter == nil {
+		return tarfs.Shift{}, nil
+	}
+	facts, err := s.d.Describe(ctx, id)
+	if err != nil || !facts.Shifted {
+		return tarfs.Shift{}, err
+	}
+	return tarfs.Shift{IDs: s.d.Shifter.IDs(), Become: s.d.Shifter.Become}, nil
+}
 
 // New makes the service.
 func New(d Deps) *Service { return &Service{d} }
@@ -138,11 +163,16 @@ func (s *Service) Export(ctx context.Context, ref string, w io.Writer) error {
 		return err
 	}
 	return s.d.Containers.WithRootFS(ctx, id, func(root string, _ int, _ []container.MountPoint) error {
+		shift, err := s.shift(ctx, id)
+		if err != nil {
+			return err
+		}
 		r, err := tarfs.Open(root)
 		if err != nil {
 			return err
 		}
 		defer r.Close()
+		r.ShiftBy(shift)
 		if err := r.PackAll(ctx, w); err != nil {
 			return err
 		}
@@ -176,22 +206,33 @@ func (s *Service) view(ctx context.Context, ref string, f func(id string, r *tar
 		return err
 	}
 	return s.d.Containers.WithRootFS(ctx, id, func(root string, pid int, mounts []container.MountPoint) error {
+		shift, err := s.shift(ctx, id)
+		if err != nil {
+			return err
+		}
 		if pid > 0 {
 			r, err := tarfs.OpenProcess(pid, root)
 			if err == nil {
 				defer r.Close()
+				r.ShiftBy(shift)
 				return f(id, r, mounts)
 			}
 			if !errors.Is(err, tarfs.ErrGone) {
 				return err
 			}
 		}
-		return s.stopped(ctx, root, mounts, func(r *tarfs.Root) error { return f(id, r, mounts) })
+		return s.stopped(ctx, place{root, shift}, mounts, func(r *tarfs.Root) error { return f(id, r, mounts) })
 	})
 }
 
+// place is a mounted root file system and how its files are seen.
+type place struct {
+	root  string
+	shift tarfs.Shift
+}
+
 // stopped mounts the volumes for as long as f runs, under a reference that is not the container's: it may start.
-func (s *Service) stopped(ctx context.Context, root string, mounts []container.MountPoint, f func(*tarfs.Root) error) error {
+func (s *Service) stopped(ctx context.Context, at place, mounts []container.MountPoint, f func(*tarfs.Root) error) error {
 	ref := "archive-" + ids.Short(ids.New())
 	var binds []tarfs.Bind
 	for _, m := range mounts {
@@ -204,10 +245,16 @@ func (s *Service) stopped(ctx context.Context, root string, mounts []container.M
 				return err
 			}
 			defer func() { _ = s.d.Volumes.Unmount(context.WithoutCancel(ctx), m.Name, ref) }()
+			if at.shift.IDs != nil {
+				if tree, err := s.d.Shifter.Tree(m.Source); err == nil { // else it cannot be: seen as it is
+					defer tree.Close()
+					b.Tree = tree
+				}
+			}
 		}
 		binds = append(binds, b)
 	}
-	r, err := tarfs.OpenMounted(root, binds)
+	r, err := tarfs.OpenMounted(at.root, binds, at.shift)
 	if err != nil {
 		return err
 	}

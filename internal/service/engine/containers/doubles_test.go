@@ -270,8 +270,8 @@ func (w *world) boot() (*Service, func()) {
 	log := slog.New(slog.DiscardHandler)
 	res := &mounts.Resolver{Volumes: volume.Volumes(nil), Files: disk}
 	s := New(Config{
-		Config:      launch.Config{DefaultRuntime: "crun", Runtimes: map[string]launch.Runtime{"crun": {Binary: runtime.Binary{Name: "crun"}}}},
-		Live: Live{LiveRestore: true},
+		Config: launch.Config{DefaultRuntime: "crun", Runtimes: map[string]launch.Runtime{"crun": {Binary: runtime.Binary{Name: "crun"}}}},
+		Live:   Live{LiveRestore: true},
 	}, Deps{
 		Launch: launch.Deps{Runtime: w.shims, RootFS: w.imgs, Networks: wires{}, Mounts: res, Cgroups: groups{}, Host: &host.Facts{Hostname: "node"}, Disk: disk, Log: log},
 		Images: w.imgs, Events: w.diary, Store: w.store, Disk: disk, Files: disk, Validator: yes{}, Log: log,

@@ -74,7 +74,9 @@ type Config struct {
 	// ResolverCommand is the program of the DNS resolver process; default: this program with "resolver".
 	ResolverCommand []string
 	// Enter makes network namespaces belong to user namespaces of their own (--userns-remap); nil leaves them to the host's.
+	// Join makes them belong to the user namespace at a path.
 	Enter netns.Enter
+	Join  func(path string) netns.Enter
 	// Warm is how many namespaces of each kind are kept prepared; 0 means 8, less than 0 none.
 	Warm int
 }
@@ -145,7 +147,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		reap:  make(chan string, 1024), restored: make(chan struct{}), named: make(chan struct{}, 1),
 	}
 	s.pool = spaces.New(spaces.Config{
-		Dir: s.netnsDir(), Links: links, Names: s.names, RedirectDNS: deps.RedirectDNS, Log: deps.Log, MTU: cfg.MTU, Isolated: cfg.NoICC, Size: cfg.Warm, Enter: cfg.Enter,
+		Dir: s.netnsDir(), Links: links, Names: s.names, RedirectDNS: deps.RedirectDNS, Log: deps.Log, MTU: cfg.MTU, Isolated: cfg.NoICC, Size: cfg.Warm, Enter: cfg.Enter, Join: cfg.Join,
 	})
 	return s, nil
 }

@@ -71,7 +71,7 @@ func TestRestartAdopts(t *testing.T) {
 		r.Mode = "app"
 		r.Bindings = mobynet.PortMap{tcp: bind("", "8081")}
 	})
-	prepared, err := s.pool.Take(spaces.Plugged, false) // is left behind, too
+	prepared, err := s.pool.Take(spaces.Plugged, "") // is left behind, too
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -57,7 +57,7 @@ func (s *Service) open(ctx context.Context, box *sandbox, places []place) error 
 		return s.saveSandbox(ctx, box)
 	}
 	first := places[0].net
-	sl, err := s.pool.Take(kindFor(places[0]), box.rec.Request.HostUser)
+	sl, err := s.pool.Take(kindFor(places[0]), box.rec.Request.UserNS)
 	if err != nil {
 		return err
 	}
@@ -365,7 +365,7 @@ func (s *Service) describe(box *sandbox) (network.Sandbox, error) {
 		NetNS: box.rec.NetNS, SandboxID: box.rec.ID, SandboxKey: box.rec.NetNS,
 		Endpoints: map[string]*mobynet.EndpointSettings{}, Ports: mobynet.PortMap{},
 	}
-	if s.cfg.Enter != nil && box.rec.NetNS != "" && !box.rec.Request.HostUser {
+	if s.cfg.Enter != nil && box.rec.NetNS != "" && box.rec.Request.UserNS != network.UserNSHost {
 		out.UserNS = netns.UserPath(box.rec.NetNS)
 	}
 	for _, e := range box.rec.Endpoints {

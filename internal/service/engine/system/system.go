@@ -174,7 +174,9 @@ func LoadID(root string) (string, error) {
 type Ping struct{ BuilderVersion, Swarm string }
 
 // Ping answers without asking anybody.
-func (s *Service) Ping() Ping { return Ping{BuilderVersion: s.current.Load().BuilderVersion, Swarm: "inactive"} }
+func (s *Service) Ping() Ping {
+	return Ping{BuilderVersion: s.current.Load().BuilderVersion, Swarm: "inactive"}
+}
 
 // Version describes the program.
 func (s *Service) Version() api.VersionResponse {

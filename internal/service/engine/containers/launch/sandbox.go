@@ -18,7 +18,10 @@ func SandboxRequest(rec *core.Record) network.Request {
 	r := network.Request{
 		ContainerID: rec.ID, Name: rec.Name, Hostname: cfg.Hostname, Domainname: cfg.Domainname, Mode: mode,
 		Endpoints: rec.Networks, Exposed: cfg.ExposedPorts, Bindings: hc.PortBindings, PublishAll: hc.PublishAllPorts,
-		HostUser: hc.UsernsMode.IsHost(), ExtraHosts: hc.ExtraHosts, Links: hc.Links, DNSSearch: hc.DNSSearch, DNSOptions: hc.DNSOptions,
+		ExtraHosts: hc.ExtraHosts, Links: hc.Links, DNSSearch: hc.DNSSearch, DNSOptions: hc.DNSOptions,
+	}
+	if hc.UsernsMode.IsHost() {
+		r.UserNS = network.UserNSHost
 	}
 	for _, a := range hc.DNS {
 		r.DNS = append(r.DNS, a.String())
@@ -31,7 +34,11 @@ func (l *Launcher) sandbox(ctx context.Context, rec *core.Record, run *core.Run,
 	if rec.HostConfig.NetworkMode.IsContainer() {
 		return nil
 	}
-	sb, err := l.Networks.Open(ctx, SandboxRequest(rec))
+	r := SandboxRequest(rec)
+	if j.User != "" {
+		r.UserNS = j.User // whose namespaces it joins
+	}
+	sb, err := l.Networks.Open(ctx, r)
 	if err != nil {
 		return fmt.Errorf("failed to set up container networking: %w", err)
 	}

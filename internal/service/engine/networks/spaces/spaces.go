@@ -67,8 +67,10 @@ type Config struct {
 	// MTU of the default network's interfaces in bytes; Isolated keeps them from each other.
 	MTU      int
 	Isolated bool
-	// Enter makes namespaces belong to user namespaces of their own; nil leaves them to the host's.
+	// Enter makes namespaces belong to user namespaces of their own; nil leaves them to the host's. Join makes them belong to
+	// the user namespace at a path.
 	Enter netns.Enter
+	Join  func(path string) netns.Enter
 	// Size is how many namespaces of a kind to keep, none when it is not above 0.
 	Size int
 }
@@ -90,10 +92,14 @@ func RandomID() string {
 }
 
 // Take gives a namespace away, made on the spot when none is left.
-// With host, it belongs to the host's user namespace in any case.
-func (p *Pool) Take(k Kind, host bool) (*Slot, error) {
-	if host && p.cfg.Enter != nil {
+// Where namespaces have owners, user is whom it belongs to, as in network.Request.
+func (p *Pool) Take(k Kind, user string) (*Slot, error) {
+	switch {
+	case p.cfg.Enter == nil || user == "":
+	case user == network.UserNSHost:
 		return p.make(k, nil)
+	default:
+		return p.make(k, p.cfg.Join(user))
 	}
 	p.mu.Lock()
 	var got *Slot
