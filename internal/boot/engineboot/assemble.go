@@ -50,8 +50,7 @@ type engine struct {
 	log       *slog.Logger
 	neighbour Neighbour // nil: none
 
-	ids     *idmap.Map      // of containers' user namespaces; nil: they have none
-	shifter *userns.Shifter // nil without ids
+	isolation
 	parts
 	facts   atomic.Pointer[host.Facts] // the host's as info tells them: today's
 	handler http.Handler
@@ -62,11 +61,17 @@ type engine struct {
 	run     []func(context.Context) error // background work, in no order
 }
 
+// isolation is what containers get of the host, and by which numbers.
+type isolation struct {
+	devices *cdi.Devices
+	ids     *idmap.Map      // of containers' user namespaces; nil: they have none
+	shifter *userns.Shifter // nil without ids
+}
+
 // parts are the stores, drivers and services.
 type parts struct {
 	host       *host.Facts
 	runtimes   *runtimes
-	devices    *cdi.Devices
 	state      *bolt.Store
 	journal    *journal.Journal
 	store      *ctdstore.Store

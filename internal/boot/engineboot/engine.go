@@ -59,7 +59,7 @@ func Run(ctx context.Context, cfg *engineconfig.Config, b Build, log *slog.Logge
 	if err := lockRoots(cfg, down); err != nil {
 		return err
 	}
-	e := &engine{cfg: cfg, ids: ids, build: b, log: log, neighbour: n, level: b.Level}
+	e := &engine{cfg: cfg, isolation: isolation{ids: ids}, build: b, log: log, neighbour: n, level: b.Level}
 	if e.level == nil {
 		e.level = &slog.LevelVar{}
 	}

@@ -51,11 +51,25 @@ func (s *Service) connect(ctx context.Context, h *handle, net string, e *network
 		}
 		return s.change(ctx, h, state.Durable, func(r *core.Record) { r.Networks = asked })
 	}
-	sb, err := s.deps.Launch.Networks.Connect(ctx, h.id, net, e)
+	return s.rewire(ctx, h, asked, func() (launch.Sandbox, error) {
+		return s.deps.Launch.Networks.Connect(ctx, h.id, net, e)
+	})
+}
+
+// rewire changes the networks of a running container and notes what it has then.
+func (s *Service) rewire(ctx context.Context, h *handle, asked map[string]*network.EndpointSettings, change func() (launch.Sandbox, error)) error {
+	sb, err := change()
 	if err != nil {
 		return err
 	}
-	return s.reconnected(ctx, h, asked, sb)
+	if err := s.launcher.WriteNames(h.id, sb); err != nil {
+		return err
+	}
+	return s.change(ctx, h, state.Durable, func(r *core.Record) {
+		run := *r.Run
+		launch.Fill(&run, sb)
+		r.Networks, r.Run = asked, &run
+	})
 }
 
 // DisconnectContainer takes a container off a network; net must be the network's name.
@@ -79,21 +93,7 @@ func (s *Service) disconnect(ctx context.Context, h *handle, net string, force b
 	if !rec.State.Live() {
 		return s.change(ctx, h, state.Durable, func(r *core.Record) { r.Networks = asked })
 	}
-	sb, err := s.deps.Launch.Networks.Disconnect(ctx, h.id, net, force)
-	if err != nil {
-		return err
-	}
-	return s.reconnected(ctx, h, asked, sb)
-}
-
-// reconnected writes down what a running container is on now, for itself and for its record.
-func (s *Service) reconnected(ctx context.Context, h *handle, asked map[string]*network.EndpointSettings, sb launch.Sandbox) error {
-	if err := s.launcher.WriteNames(h.id, sb); err != nil {
-		return err
-	}
-	return s.change(ctx, h, state.Durable, func(r *core.Record) {
-		run := *r.Run
-		launch.Fill(&run, sb)
-		r.Networks, r.Run = asked, &run
+	return s.rewire(ctx, h, asked, func() (launch.Sandbox, error) {
+		return s.deps.Launch.Networks.Disconnect(ctx, h.id, net, force)
 	})
 }

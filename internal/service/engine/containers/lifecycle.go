@@ -3,7 +3,6 @@ package containers
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strconv"
 	"time"
 
@@ -13,18 +12,8 @@ import (
 
 	core "longshore/internal/core/container"
 	"longshore/internal/core/fault"
+	"longshore/internal/service/engine/containers/request"
 )
-
-// about puts the container before the words of a refused step.
-func about(err error, format, name string) error {
-	if err == nil || errors.Is(err, fault.ErrNotModified) || errors.Is(err, errdefs.ErrNotFound) {
-		return err
-	}
-	if errors.Is(err, errdefs.ErrConflict) {
-		return fault.Conflict("%s%w", fmt.Sprintf(format, name), err)
-	}
-	return err
-}
 
 // Start starts a container from any state; one that runs is ErrNotModified.
 func (s *Service) Start(ctx context.Context, ref string) error {
@@ -149,20 +138,10 @@ func (s *Service) Restart(ctx context.Context, ref string, o StopOptions) error 
 		return s.apply(ctx, h, core.StartAsked{})
 	})
 	if err != nil && !errors.Is(err, fault.ErrNotModified) {
-		return fault.New(classOf(err), "Cannot restart container %s: %w", ref, err)
+		return fault.New(request.ClassOf(err), "Cannot restart container %s: %w", ref, err)
 	}
 	s.event(ctx, h, events.ActionRestart, nil)
 	return nil
-}
-
-// classOf keeps an error's class under a new text.
-func classOf(err error) error {
-	for _, c := range []error{errdefs.ErrNotFound, errdefs.ErrInvalidArgument, errdefs.ErrConflict} {
-		if errors.Is(err, c) {
-			return c
-		}
-	}
-	return errdefs.ErrInternal
 }
 
 // Kill sends a signal; empty is SIGKILL. A container that does not run is a conflict.
@@ -181,7 +160,7 @@ func (s *Service) Kill(ctx context.Context, ref, name string) error {
 	rec := h.record()
 	fatal := sig == unix.SIGKILL || rec.Config.StopSignal == "" || sig == rec.StopSignal()
 	refused := func(err error) error {
-		return about(err, "cannot kill container: "+ref+": container %s ", rec.ID)
+		return request.About(err, "cannot kill container: "+ref+": container %s ", rec.ID)
 	}
 	exits := rec.State.Exits
 	err = h.do(ctx, func(ctx context.Context) error {
@@ -229,7 +208,7 @@ func (s *Service) freeze(ctx context.Context, ref string, in core.Input) error {
 	return h.do(ctx, func(ctx context.Context) error {
 		rec := h.record()
 		if _, _, err := core.Step(rec.Spec(), rec.State, in); err != nil {
-			return about(err, "Container %s ", rec.ID)
+			return request.About(err, "Container %s ", rec.ID)
 		}
 		g, err := s.launcher.Group(ctx, rec)
 		if err != nil {

@@ -232,7 +232,7 @@ func (s *Service) Update(ctx context.Context, ref string, u *container.UpdateCon
 func (s *Service) update(ctx context.Context, h *handle, u *container.UpdateConfig) error {
 	rec := h.record()
 	refuse := func(err error) error {
-		return fault.New(classOf(err), "Cannot update container %s: %w", rec.ID, err)
+		return fault.New(request.ClassOf(err), "Cannot update container %s: %w", rec.ID, err)
 	}
 	if rec.State.Phase == core.Removing || rec.State.Phase == core.Dead {
 		return refuse(fault.Conflict("container is marked for removal and cannot be \"update\""))
