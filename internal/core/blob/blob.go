@@ -7,10 +7,13 @@ import (
 	"context"
 	_ "crypto/sha256" // digest.SHA256
 	_ "crypto/sha512" // digest.SHA512
+	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -63,6 +66,18 @@ type Uploads interface {
 	Cancel(ctx context.Context, key string) error
 	// Sweep drops uploads that nobody has written to since before, and what crashes left; it says how many.
 	Sweep(ctx context.Context, before time.Time) (int, error)
+}
+
+// CheckKey refuses keys that are none: those could leave an upload's place, or meet a store's own names ("put-…").
+func CheckKey(key string) error {
+	ok := key != "" && len(key) <= 100 && !strings.HasPrefix(key, "put-")
+	for _, c := range key {
+		ok = ok && (c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-')
+	}
+	if !ok {
+		return fmt.Errorf("upload key %.200q: %w", key, errdefs.ErrInvalidArgument)
+	}
+	return nil
 }
 
 // Placed is what a store can tell besides: where its bytes lie. Two stores in one place are one store.

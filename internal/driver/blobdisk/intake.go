@@ -10,6 +10,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
+
+	"longshore/internal/base/groupcommit"
 )
 
 // intake makes small blobs durable. Each alone would take two syncs, of its bytes and of its name; in the log all that
@@ -23,9 +25,10 @@ import (
 type intake struct {
 	dir string
 
+	queue *groupcommit.Queue[*arrival]
+	buf   []byte // the leader's
+
 	mu      sync.Mutex // guards what follows
-	queue   []*arrival
-	busy    bool
 	active  *segment
 	full    []*segment
 	clean   []*segment
@@ -35,7 +38,6 @@ type intake struct {
 
 	// settling is held by the one who syncs the file system.
 	settling sync.Mutex
-	buf      []byte // the leader's
 }
 
 const (
@@ -51,42 +53,24 @@ const (
 type arrival struct {
 	digest digest.Digest
 	data   []byte
-	done   chan error    // the outcome, once
-	lead   chan struct{} // "you write now"
 	at     *segment
 	offset int64 // in it
+	err    error // the outcome
 }
 
 func newIntake(dir string) *intake {
 	k := &intake{dir: dir}
 	k.drained = sync.NewCond(&k.mu)
+	k.queue = groupcommit.New(k.turn)
 	return k
 }
 
 // add returns when the blob is in the log, durably. The caller then gives the blob its name and calls placed, whether
-// that went well or not. There is no goroutine: the first who finds the log idle leads, writes for all who wait, and
-// hands the lead on.
+// that went well or not.
 func (k *intake) add(d digest.Digest, data []byte) (placed func(), err error) {
-	a := &arrival{digest: d, data: data, done: make(chan error, 1), lead: make(chan struct{}, 1)}
-	k.mu.Lock()
-	k.queue = append(k.queue, a)
-	leader := !k.busy
-	k.busy = true
-	k.mu.Unlock()
-	if !leader {
-		select {
-		case err := <-a.done:
-			return k.finish(a, err)
-		case <-a.lead:
-		}
-	}
-	k.turn()
-	return k.finish(a, <-a.done)
-}
-
-func (k *intake) finish(a *arrival, err error) (func(), error) {
-	if err != nil {
-		return nil, fmt.Errorf("intake: %w", err)
+	a := &arrival{digest: d, data: data}
+	if k.queue.Do(a); a.err != nil {
+		return nil, fmt.Errorf("intake: %w", a.err)
 	}
 	return func() { k.release(a.at, 1) }, nil
 }
@@ -100,46 +84,37 @@ func (k *intake) release(seg *segment, n int) {
 	}
 }
 
-// turn writes what is queued and passes the lead on.
-func (k *intake) turn() {
-	batch, err := k.take()
-	if err == nil && len(batch) > 0 {
-		if err = batch[0].at.write(&k.buf, batch); err != nil {
-			k.abandon(batch[0].at, len(batch))
+// turn writes the first of those who wait.
+func (k *intake) turn(waiting []*arrival) (taken int, end func()) {
+	batch, err := k.choose(waiting)
+	if err == nil {
+		seg := batch[0].at
+		if err = seg.write(&k.buf, batch); err != nil {
+			k.abandon(seg, len(batch))
 		}
 	}
 	for _, a := range batch {
-		a.done <- err
+		a.err = err
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if len(k.queue) > 0 {
-		k.queue[0].lead <- struct{}{}
-		return
-	}
-	k.busy = false
+	return len(batch), nil
 }
 
-// take chooses what is written next and where. An error concerns the batch that it gives.
-func (k *intake) take() ([]*arrival, error) {
+// choose says who are written next, and where. An error concerns all of them.
+func (k *intake) choose(waiting []*arrival) ([]*arrival, error) {
 	for {
-		batch, missing := k.choose()
+		n, missing := k.reserve(waiting)
 		if missing == nil {
-			return batch, nil
+			return waiting[:n], nil
 		}
 		if err := missing(); err != nil {
-			k.mu.Lock()
-			batch := k.queue
-			k.queue = nil
-			k.mu.Unlock()
-			return batch, err
+			return waiting, err
 		}
 	}
 }
 
-// choose takes a batch that fits the active segment from the queue, and counts it there, so that Settle waits for it.
-// missing is what is to be done first when there is no segment with room.
-func (k *intake) choose() (batch []*arrival, missing func() error) {
+// reserve gives the first of those who wait their places in the active segment, and counts them there, so that Settle
+// waits for them. missing is what is to be done first when there is no segment with room.
+func (k *intake) reserve(waiting []*arrival) (n int, missing func() error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.active != nil && k.active.room() < recordSize(smallBlob) {
@@ -151,24 +126,23 @@ func (k *intake) choose() (batch []*arrival, missing func() error) {
 	seg := k.active
 	switch {
 	case seg == nil && k.count < maxSegments:
-		return nil, k.grow
+		return 0, k.grow
 	case seg == nil:
-		return nil, func() error { return k.settle(0) }
+		return 0, func() error { return k.settle(0) }
 	}
 	size := 0
-	for _, a := range k.queue {
-		n := recordSize(len(a.data))
-		if n > seg.room() || size > maxBatch {
+	for _, a := range waiting {
+		length := recordSize(len(a.data))
+		if length > seg.room() || size > maxBatch {
 			break
 		}
 		a.at, a.offset = seg, seg.at
-		seg.at, size = seg.at+int64(n), size+n
-		batch = append(batch, a)
+		seg.at, size = seg.at+int64(length), size+length
+		n++
 	}
-	k.queue = k.queue[len(batch):]
-	seg.pending += len(batch)
+	seg.pending += n
 	k.last = time.Now()
-	return batch, nil
+	return n, nil
 }
 
 // grow adds a segment.

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -174,14 +173,10 @@ func (s *Store) drop(key, path string) {
 	_ = unix.Unlink(path)
 }
 
-// uploadPath refuses every key that could leave the directory or meet a Put's temporary file.
+// uploadPath is the file of an upload.
 func (s *Store) uploadPath(key string) (string, error) {
-	ok := key != "" && len(key) <= 100 && !strings.HasPrefix(key, "put-")
-	for _, c := range key {
-		ok = ok && (c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-')
-	}
-	if !ok {
-		return "", fmt.Errorf("upload key %q: %w", key, errdefs.ErrInvalidArgument)
+	if err := blob.CheckKey(key); err != nil {
+		return "", err
 	}
 	return filepath.Join(s.uploads, shelfOf(key), key), nil
 }

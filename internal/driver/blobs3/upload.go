@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"path"
-	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -19,20 +18,9 @@ import (
 // upload is the name of one of an upload's objects.
 func (s *Store) upload(key, what string) string { return path.Join(s.prefix, "uploads", key, what) }
 
-func checkKey(key string) error {
-	ok := key != "" && len(key) <= 100 && !strings.HasPrefix(key, "put-")
-	for _, c := range key {
-		ok = ok && (c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-')
-	}
-	if !ok {
-		return fmt.Errorf("upload key %.200q: %w", key, errdefs.ErrInvalidArgument)
-	}
-	return nil
-}
-
 // hold makes this request the one of this process that writes to the upload.
 func (s *Store) hold(key string) (free func(), err error) {
-	if err := checkKey(key); err != nil {
+	if err := blob.CheckKey(key); err != nil {
 		return nil, err
 	}
 	if _, taken := s.busy.LoadOrStore(key, struct{}{}); taken {
@@ -63,7 +51,7 @@ func (s *Store) Begin(ctx context.Context, key string, alg digest.Algorithm) err
 
 // Offset implements blob.Uploads.
 func (s *Store) Offset(ctx context.Context, key string) (int64, error) {
-	if err := checkKey(key); err != nil {
+	if err := blob.CheckKey(key); err != nil {
 		return 0, err
 	}
 	st, err := s.load(ctx, key)
@@ -235,7 +223,7 @@ func (s *Store) discard(ctx context.Context, key string, st *state) {
 
 // Cancel implements blob.Uploads.
 func (s *Store) Cancel(ctx context.Context, key string) error {
-	if err := checkKey(key); err != nil {
+	if err := blob.CheckKey(key); err != nil {
 		return err
 	}
 	st, err := s.load(ctx, key)

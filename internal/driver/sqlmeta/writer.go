@@ -6,38 +6,35 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
+
+	"longshore/internal/base/groupcommit"
 )
 
 // maxBatch bounds how many changes share one commit.
 const maxBatch = 256
 
-// writer is SQLite's one writing connection. There is no goroutine: the first change that finds the connection idle
-// leads, runs everything that has queued up in one transaction, commits once, and hands the lead to the next in the
-// queue. A change alone commits at once; changes that come during a commit share the next. The next transaction runs
-// while this one's commit is synced.
+// writer is SQLite's one writing connection. A change alone commits at once; changes that come during a commit share the
+// next, and the next transaction runs while this one's commit is synced.
 type writer struct {
-	conn *sql.Conn
-	st   *prepared
-	all  *statements
-	sync *walSync
-
-	mu    sync.Mutex // guards queue and busy
-	queue []*change
-	busy  bool
+	conn  *sql.Conn
+	st    *prepared
+	all   *statements
+	sync  *walSync
+	queue *groupcommit.Queue[*change]
 }
 
 type change struct {
 	fn   func(tx) error
-	lazy bool          // need not be durable yet
-	done chan error    // the outcome, once
-	lead chan struct{} // "you lead now"
+	lazy bool  // need not be durable yet
+	err  error // the outcome
 }
 
 func newWriter(conn *sql.Conn, sync *walSync) *writer {
 	all := &statements{db: conn}
 	text := func(q string) string { return q }
-	return &writer{conn: conn, all: all, sync: sync, st: &prepared{ctx: context.Background(), text: text, get: all.get}}
+	w := &writer{conn: conn, all: all, sync: sync, st: &prepared{ctx: context.Background(), text: text, get: all.get}}
+	w.queue = groupcommit.New(w.turn)
+	return w
 }
 
 func (w *writer) close() error { return errors.Join(w.all.Close(), w.sync.close()) }
@@ -57,64 +54,36 @@ func (w *writer) run(ctx context.Context, c *change) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	c.done, c.lead = make(chan error, 1), make(chan struct{}, 1)
-	w.mu.Lock()
-	w.queue = append(w.queue, c)
-	leader := !w.busy
-	w.busy = true
-	w.mu.Unlock()
-	if !leader {
-		select {
-		case err := <-c.done:
-			return err
-		case <-c.lead:
-		}
-	}
-	w.turn()
-	return <-c.done
+	w.queue.Do(c)
+	return c.err
 }
 
-// turn runs what is queued, passes the lead on, and tells the outcome when it is durable.
-func (w *writer) turn() {
-	w.mu.Lock()
-	n := min(len(w.queue), maxBatch)
-	batch := w.queue[:n:n]
-	w.queue = w.queue[n:]
-	w.mu.Unlock()
-
-	outcome, committed := w.commit(batch)
-
-	w.mu.Lock()
-	if len(w.queue) > 0 {
-		w.queue[0].lead <- struct{}{}
-	} else {
-		w.busy, w.queue = false, nil
+// turn runs what is queued; its end is the sync.
+func (w *writer) turn(waiting []*change) (taken int, end func()) {
+	batch := waiting[:min(len(waiting), maxBatch)]
+	if !w.commit(batch) || !slices.ContainsFunc(batch, func(c *change) bool { return !c.lazy }) {
+		return len(batch), nil
 	}
-	w.mu.Unlock()
-
-	var lost error
-	if committed && slices.ContainsFunc(batch, func(c *change) bool { return !c.lazy }) {
-		lost = w.sync.wait()
-	}
-	for i, c := range batch {
-		if lost != nil && outcome[i] == nil {
-			outcome[i] = lost
-		}
-		c.done <- outcome[i]
-	}
-}
-
-// commit runs the batch in one transaction and gives each change's outcome; committed says that there is something to
-// sync. A change that fails leaves nothing behind and does not touch the others.
-func (w *writer) commit(batch []*change) (outcome []error, committed bool) {
-	outcome = make([]error, len(batch))
-	fail := func(err error) ([]error, bool) {
-		for i := range outcome {
-			if outcome[i] == nil {
-				outcome[i] = err
+	return len(batch), func() {
+		lost := w.sync.wait()
+		for _, c := range batch {
+			if c.err == nil {
+				c.err = lost
 			}
 		}
-		return outcome, false
+	}
+}
+
+// commit runs the batch in one transaction; it says whether there is something to sync. A change that fails leaves nothing
+// behind and does not touch the others.
+func (w *writer) commit(batch []*change) (committed bool) {
+	fail := func(err error) bool {
+		for _, c := range batch {
+			if c.err == nil {
+				c.err = err
+			}
+		}
+		return false
 	}
 	if err := w.sync.prepare(); err != nil {
 		return fail(fmt.Errorf("prepare log: %w", err))
@@ -123,26 +92,26 @@ func (w *writer) commit(batch []*change) (outcome []error, committed bool) {
 		return fail(fmt.Errorf("begin: %w", err))
 	}
 	good := 0
-	for i, c := range batch {
+	for _, c := range batch {
 		var broken error
-		if outcome[i], broken = w.apply(c); broken != nil {
+		if c.err, broken = w.apply(c); broken != nil {
 			_, _ = w.st.exec("ROLLBACK")
 			return fail(broken)
 		}
-		if outcome[i] == nil {
+		if c.err == nil {
 			good++
 		}
 	}
 	if good == 0 {
 		_, _ = w.st.exec("ROLLBACK")
-		return outcome, false
+		return false
 	}
 	if _, err := w.st.exec("COMMIT"); err != nil {
 		_, _ = w.st.exec("ROLLBACK")
 		return fail(fmt.Errorf("commit: %w", err))
 	}
 	w.sync.committed.Add(1)
-	return outcome, true
+	return true
 }
 
 // apply runs one change below a savepoint. broken means that the transaction is gone as a whole. A change that panics
