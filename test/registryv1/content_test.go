@@ -3,6 +3,7 @@ package registryv1
 import (
 	"bytes"
 	"encoding/base64"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"longshore/internal/boot/registryboot"
 	"longshore/internal/boot/registryboot/registrytest"
 	"longshore/internal/core/imagev1"
+	"longshore/internal/driver/blobs3/s3test"
 	"longshore/internal/driver/sqlmeta/postgrestest"
 	"longshore/internal/service/registry"
 )
@@ -105,10 +107,11 @@ func TestTarSums(t *testing.T) {
 			put("checksum", nil, 200, "X-Docker-Checksum", wrong, "X-Docker-Checksum-Payload", i.payload())
 		}
 		c.do("GET", r.Addr, path+"json", nil).want(t, 200)
-		// The index is told as well, and compares.
+		// The index is told as well, and compares what it can without reading layers.
 		c.do("PUT", r.Addr, "/v1/repositories/foo/sums/tags/v1", strings.NewReader(`"`+i.id+`"`)).want(t, 200)
 		list := func(sum string) []byte { return []byte(`[{"id": "` + i.id + `", "checksum": "` + sum + `"}]`) }
-		c.do("PUT", r.Addr, "/v1/repositories/foo/sums/images", bytes.NewReader(list(wrong))).want(t, 400)
+		c.do("PUT", r.Addr, "/v1/repositories/foo/sums/images", bytes.NewReader(list("sha256:"+idOf("wrong")))).want(t, 400)
+		c.do("PUT", r.Addr, "/v1/repositories/foo/sums/images", bytes.NewReader(list(i.payload()))).want(t, 204)
 		c.do("PUT", r.Addr, "/v1/repositories/foo/sums/images", bytes.NewReader(list(sum.String()))).want(t, 204)
 	}
 }
@@ -216,6 +219,23 @@ func TestAdministratorsOfLibrary(t *testing.T) {
 	other := register(t, r.Addr, "jane")
 	other.ask("PUT", "/v1/repositories/ubuntu/", nil).want(t, 403)
 	admin := register(t, r.Addr, "root")
+	// The documents' requests about library, from somebody who may.
+	s := &script{client: admin}
+	id, sum := idOf("1"), "b486531f9a779a0c17e3ed29dae8f12c4f9e89cc6f0bc3c38722009fe6857087"
+	basic := []string{"Authorization", "BASIC"}
+	ask := append(basic, "X-Docker-Token", "true")
+	s.play(t,
+		step{"create", "PUT", "/v1/repositories/foobar/", `[{"id": "` + id + `"}]`, ask, 200, `""`, []string{"X-Docker-Token", "signature=", "X-Docker-Endpoints", r.Addr}})
+	if !strings.HasSuffix(s.token, `,repository="library/foobar",access=write`) {
+		t.Fatal(s.token)
+	}
+	s.play(t,
+		step{"authorize", "PUT", "/v1/repositories/foobar/auth", "", []string{"Authorization", "Token TOKEN"}, 200, `"OK"`, nil},
+		step{"update images", "PUT", "/v1/repositories/foobar/images", `[{"id": "` + id + `", "checksum": "` + sum + `"}]`, basic, 204, "", nil},
+		step{"images", "GET", "/v1/repositories/foobar/images", "", nil, 200, `[{"id": "` + id + `", "checksum": "` + sum + `"}]`, nil},
+		step{"delete", "DELETE", "/v1/repositories/foobar/", `""`, ask, 202, `""`, []string{"WWW-Authenticate", "Token signature="}},
+		step{"confirm", "DELETE", "/v1/repositories/foobar/", "", append(basic, "X-Docker-Endpoints", r.Addr), 200, `""`, nil},
+	)
 	admin.push("ubuntu", "v1", chain)
 	same(t, other.pull("ubuntu", "v1"), chain)
 	same(t, newClient(t, r.Addr, "", "").pull("library/ubuntu", "v1"), chain)
@@ -248,4 +268,23 @@ func TestPostgres(t *testing.T) {
 	wantLayers(t, newClient(t, one.Addr, "", "").pull("foo/today", "v1"), img)
 	c.delete("foo/bar")
 	newClient(t, one.Addr, "", "").ask("GET", "/v1/repositories/foo/bar/images", nil).want(t, 404)
+}
+
+// TestBucket: layers go to S3 and come from there, parts of them too.
+func TestBucket(t *testing.T) {
+	b := s3test.Start(t)
+	r := registrytest.Start(t, fmt.Sprintf(`{"storage": {"rootDirectory": "DIR/root", "storageDriver": {
+		"name": "s3", "region": %q, "regionendpoint": "http://%s", "bucket": %q, "accesskey": %q, "secretkey": %q, "forcepathstyle": true}},
+		"http": {"port": "0"}}`, b.Region, b.Endpoint, b.Bucket, b.AccessKey, b.SecretKey), on)
+	c := newClient(t, r.Addr, "", "")
+	chain := chainOf(t, "a")
+	c.push("foo/bar", "v1", chain)
+	same(t, c.pull("foo/bar", "v1"), chain)
+	pullV2(t, r.Addr, "foo/bar:v1")
+	a := c.do("GET", r.Addr, "/v1/images/"+chain[0].id+"/layer", nil, "Range", "bytes=5-9").want(t, 206)
+	if !bytes.Equal(a.body, chain[0].layer[5:10]) {
+		t.Fatalf("%q", a.body)
+	}
+	c.do("PUT", r.Addr, "/v1/images/"+idOf("x")+"/json", strings.NewReader(`{"id": "`+idOf("x")+`"}`)).want(t, 200)
+	c.do("PUT", r.Addr, "/v1/images/"+idOf("x")+"/layer", strings.NewReader("no tar, and nothing of it is left in the bucket")).want(t, 400)
 }

@@ -27,8 +27,8 @@ type visit struct {
 }
 
 // enter finds out who asks: by a token, which opens a session; by the session's cookie; by name and password; or not at all.
-// repo is what the request is about, empty for images.
-func (x *exchange) enter(repo distribution.RepoName) error {
+// repo is what the request is about, empty for images; it needs one of the actions.
+func (x *exchange) enter(repo distribution.RepoName, actions ...auth.Action) error {
 	ctx := x.r.Context()
 	token, isToken := wirev1.ParseToken(x.r.Header.Get("Authorization"))
 	var session *hub.Grant
@@ -49,7 +49,7 @@ func (x *exchange) enter(repo distribution.RepoName) error {
 			return err
 		}
 		session = &g
-	case session != nil && (repo == "" || session.Repo == repo || !x.gate.Options().Standalone):
+	case session != nil && (!x.gate.Options().Standalone || fits(session, repo, actions)):
 	default:
 		return x.enterAlone()
 	}
@@ -66,6 +66,12 @@ func (x *exchange) enter(repo distribution.RepoName) error {
 // by the first, and the cookie counts from then on.
 func covers(g *hub.Grant, t wirev1.Token) bool {
 	return string(g.Repo) == t.Repository && string(g.Access) == t.Access
+}
+
+// fits says that a session is for a request. In standalone mode one that is not is as good as none: nobody needs one there.
+func fits(g *hub.Grant, repo distribution.RepoName, actions []auth.Action) bool {
+	return (repo == "" || g.Repo == repo) &&
+		slices.ContainsFunc(actions, func(a auth.Action) bool { return a == "" || g.Allows(string(a)) })
 }
 
 // redeem uses the token up and gives the client a session for it.
@@ -153,7 +159,7 @@ const Unplaced = "_v1"
 // reading is for images that are asked for.
 func reading(do action) action {
 	return func(x *exchange) error {
-		if err := x.enter(""); err != nil {
+		if err := x.enter("", auth.Read); err != nil {
 			return err
 		}
 		if g := x.visit.grant; g != nil {
@@ -168,7 +174,7 @@ func reading(do action) action {
 // writing is for images that are pushed.
 func writing(do action) action {
 	return func(x *exchange) error {
-		if err := x.enter(""); err != nil {
+		if err := x.enter("", auth.Create, auth.Update); err != nil {
 			return err
 		}
 		repo := distribution.RepoName(Unplaced)
@@ -186,7 +192,7 @@ func writing(do action) action {
 // that clients of today have pushed: they know no library.
 func on(a auth.Action, do action) action {
 	return func(x *exchange) error {
-		if err := x.enter(x.repo); err != nil {
+		if err := x.enter(x.repo, a); err != nil {
 			return err
 		}
 		if a == auth.Read {
