@@ -42,7 +42,7 @@ func root() *cobra.Command {
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
 	}
-	c.AddCommand(serveCommand(), engineCommand(), registryCommand(), checkCommand(), versionCommand(), resolverCommand())
+	c.AddCommand(serveCommand(), engineCommand(), registryCommand(), checkCommand(), tokenCommand(), versionCommand(), resolverCommand())
 	return c
 }
 

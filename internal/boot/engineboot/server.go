@@ -45,7 +45,12 @@ func (e *engine) makeServer(ctx context.Context, down *closers) error {
 	if e.cfg.Debug {
 		routes = append(routes, debugapi.Routes()...)
 	}
-	routes = append(legacy.Routes(routes, e.containers), routes...)
+	g, err := e.makeGuard(down)
+	if err != nil {
+		return err
+	}
+	routes = g.Wrap(routes, false)
+	routes = append(g.Wrap(legacy.Routes(routes, e.containers), true), routes...)
 	var observe func(string, time.Duration, bool)
 	if e.cfg.MetricsAddr != "" {
 		m := metrics.New(e.system, e.containers, e.journal)

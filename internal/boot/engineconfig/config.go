@@ -128,6 +128,8 @@ type Config struct {
 	Proxies             Proxies         `json:"proxies"`
 	MaxDownloadAttempts int             `json:"max-download-attempts"`
 
+	// RequireToken names the networks ("tcp", "unix") whose callers must show a token; Longshore's own key.
+	RequireToken []string `json:"require-token"`
 	// RefuseNewerClients answers 400 to API versions above the newest; Longshore's own key.
 	RefuseNewerClients bool `json:"refuse-newer-clients"`
 	// BuildContextLimit bounds an unpacked build context, 0: no limit; BuildLocalRemotes lets a build's remote be an address

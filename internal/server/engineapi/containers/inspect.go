@@ -6,6 +6,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 
 	"longshore/internal/core/fault"
+	"longshore/internal/core/grant"
 	"longshore/internal/server/route"
 	"longshore/internal/service/engine/containers"
 )
@@ -32,6 +33,12 @@ func (h *handlers) inspect(ctx context.Context, r *route.Request) (route.Respons
 	c, err := h.svc.Inspect(ctx, r.Var("id"), containers.InspectOptions{Size: r.Bool("size")})
 	if err != nil {
 		return nil, err
+	}
+	if grant.HidesEnv(ctx) && c.Config != nil {
+		shown, cfg := *c, *c.Config
+		cfg.Env = grant.Env(ctx, cfg.Env)
+		shown.Config = &cfg
+		c = &shown
 	}
 	return route.JSON{Body: inspection{c, h.svc}}, nil
 }

@@ -13,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"longshore/internal/core/fault"
+	"longshore/internal/core/grant"
 	"longshore/internal/server/route"
 	service "longshore/internal/service/engine/images"
 )
@@ -69,6 +70,12 @@ func (h handlers) inspect(ctx context.Context, r *route.Request) (route.Response
 	out, err := h.svc.Inspect(ctx, r.Var("name"), service.InspectOptions{Manifests: r.Bool("manifests"), Platform: p})
 	if err != nil {
 		return nil, err
+	}
+	if grant.HidesEnv(ctx) && out.Config != nil {
+		shown, cfg := *out, *out.Config
+		cfg.Env = grant.Env(ctx, cfg.Env)
+		shown.Config = &cfg
+		out = &shown
 	}
 	return route.JSON{Body: out}, nil
 }
