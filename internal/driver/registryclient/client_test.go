@@ -185,6 +185,34 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+// TestSearchAsksTheIndex: without a host the configured index is asked, with what the client has for Docker Hub, and without it
+// where that is refused.
+func TestSearchAsksTheIndex(t *testing.T) {
+	var asked []string
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		user, _, _ := r.BasicAuth()
+		asked = append(asked, user)
+		if user == "stranger" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		fmt.Fprintf(w, `{"results":[{"name":%q}]}`, r.URL.Query().Get("q"))
+	}))
+	defer srv.Close()
+	c := mustClient(t, Config{Index: strings.TrimPrefix(srv.URL, "http://")})
+	for user, want := range map[string]string{"": `[""]`, "friend": `["friend"]`, "stranger": `["stranger" ""]`} {
+		asked = nil
+		var auth *registry.AuthConfig
+		if user != "" {
+			auth = &registry.AuthConfig{Username: user, Password: "x"}
+		}
+		out, err := c.Search(t.Context(), "box", 7, auth)
+		if err != nil || len(out) != 1 || out[0].Name != "box" || fmt.Sprintf("%q", asked) != want {
+			t.Errorf("%q: %+v %v, asked as %q", user, out, err, asked)
+		}
+	}
+}
+
 func TestSearch(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, `{"results":[{"name":%q,"star_count":3}]}`, r.URL.Query().Get("q")+r.URL.Query().Get("n"))
