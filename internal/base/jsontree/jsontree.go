@@ -44,6 +44,28 @@ type Value struct {
 type members struct {
 	keys  []string // of an object
 	items []*Value
+	seen  [4]uint64 // a filter of the names in keys, and perhaps of more: what is not in it is missing
+}
+
+// note adds a name to the filter.
+func (m *members) note(name string) {
+	h := sketch(name)
+	m.seen[h>>6&3] |= 1 << (h & 63)
+}
+
+// perhaps is false for a name that is not there in any case of letters.
+func (m *members) perhaps(name string) bool {
+	h := sketch(name)
+	return m.seen[h>>6&3]&(1<<(h&63)) != 0
+}
+
+// sketch is a hash that letters' case does not change.
+func sketch(name string) uint {
+	if name == "" {
+		return 0
+	}
+	first, middle, last := uint(name[0]|0x20), uint(name[len(name)/2]|0x20), uint(name[len(name)-1]|0x20)
+	return first*7 + middle*29 + last*53 + uint(len(name))*11
 }
 
 // Parse reads one document. The bytes belong to the Value afterwards.
@@ -76,7 +98,7 @@ func Of(v any) (*Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	return parseValid(b), nil
+	return &Value{raw: b, kind: kindOf(b[0])}, nil // nothing stands around what Marshal writes
 }
 
 // parseValid opens bytes that are known to be valid JSON.
@@ -159,17 +181,23 @@ func (v *Value) index(name string) int {
 		return -1
 	}
 	v.unfold()
+	if !v.perhaps(name) {
+		return -1
+	}
+	alike := -1
 	for i := len(v.keys) - 1; i >= 0; i-- {
-		if v.keys[i] == name {
+		k := v.keys[i]
+		if len(k) != len(name) || (k[0]^name[0])&^0x20 != 0 {
+			continue
+		}
+		if k == name {
 			return i
 		}
-	}
-	for i := len(v.keys) - 1; i >= 0; i-- {
-		if k := v.keys[i]; len(k) == len(name) && (k[0]^name[0])&^0x20 == 0 && strings.EqualFold(k, name) {
-			return i
+		if alike < 0 && strings.EqualFold(k, name) {
+			alike = i
 		}
 	}
-	return -1
+	return alike
 }
 
 // Keys are an object's member names in order.
@@ -203,6 +231,12 @@ func (v *Value) Set(name string, val any) {
 		v.keys[i], v.items[i] = name, n
 		return
 	}
+	v.put(name, n)
+}
+
+// put appends a member.
+func (v *Value) put(name string, n *Value) {
+	v.note(name)
 	v.keys = append(v.keys, name)
 	v.items = append(v.items, n)
 }
@@ -217,8 +251,7 @@ func (v *Value) Add(name string, val any) {
 	if err != nil {
 		n = &Value{raw: []byte("null"), kind: Null}
 	}
-	v.keys = append(v.keys, name)
-	v.items = append(v.items, n)
+	v.put(name, n)
 }
 
 // Default sets a member that is missing.

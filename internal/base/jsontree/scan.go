@@ -19,12 +19,14 @@ func (v *Value) unfold() {
 	for b[i] != '}' && b[i] != ']' {
 		if v.kind == Object {
 			end := skipString(b, i)
-			v.keys = append(v.keys, unquote(b[i:end]))
+			key := unquote(b[i:end])
+			v.note(key)
+			v.keys = append(v.keys, key)
 			i = skipSpace(b, skipSpace(b, end)+1) // over the colon
 		}
 		end := skipValue(b, i)
 		if len(slab) == cap(slab) {
-			slab = make([]Value, 0, min(4+2*len(v.items), 32))
+			slab = make([]Value, 0, min(4+(len(b)-i)/perMember, 40))
 			v.grow(cap(slab))
 		}
 		slab = append(slab, Value{raw: b[i:end:end], kind: kindOf(b[i])})
@@ -35,6 +37,9 @@ func (v *Value) unfold() {
 		}
 	}
 }
+
+// perMember is how many bytes a member of an object has more or less, to make room for all of them at once.
+const perMember = 36
 
 // grow makes room for n more items.
 func (v *Value) grow(n int) {
@@ -83,6 +88,9 @@ func skipValue(b []byte, i int) int {
 func skipNested(b []byte, i int) int {
 	depth := 0
 	for {
+		for !structural[b[i]] {
+			i++
+		}
 		switch b[i] {
 		case '"':
 			i = skipString(b, i)
@@ -98,6 +106,9 @@ func skipNested(b []byte, i int) int {
 		i++
 	}
 }
+
+// structural are the bytes that skipNested stops at.
+var structural = [256]bool{'"': true, '{': true, '}': true, '[': true, ']': true}
 
 func unquote(b []byte) string {
 	inner := b[1 : len(b)-1]
