@@ -9,6 +9,10 @@ import (
 	"testing"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
 	"longshore/internal/boot/registryboot"
 	"longshore/internal/boot/registryboot/registrytest"
 	"longshore/internal/service/hub"
@@ -236,7 +240,10 @@ func TestDescribe(t *testing.T) {
 	if err := registryboot.Describe(t.Context(), r.Config, "foo/none", hub.About{Stars: &stars}); err == nil {
 		t.Fatal("nothing is described")
 	}
+	annotated := mutate.Annotations(mutate.MediaType(someImage(t, 1), types.OCIManifestSchema1), map[string]string{"org.opencontainers.image.description": "Says so itself"}).(v1.Image)
+	pushV2(t, r.Addr, "other/thing:latest", annotated)
 	for query, want := range map[string]string{
+		"thing": `[{"name":"other/thing","description":"Says so itself","star_count":0,"is_official":false,"is_trusted":false,"is_automated":false}]`,
 		"pages": `[{"name":"foo/bbb","description":"Serves Pages","star_count":7,"is_official":false,"is_trusted":true,"is_automated":true}]`,
 		"foo":   `[{"name":"foo/bbb","description":"Serves Pages","star_count":7,"is_official":false,"is_trusted":true,"is_automated":true},{"name":"foo/aaa","description":"","star_count":0,"is_official":false,"is_trusted":false,"is_automated":false}]`,
 	} {

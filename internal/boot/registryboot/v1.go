@@ -8,10 +8,12 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"longshore/internal/boot/registryconfig"
 	"longshore/internal/core/blob"
 	"longshore/internal/core/distribution"
+	"longshore/internal/core/manifest"
 	"longshore/internal/server/hubapi"
 	"longshore/internal/server/registryapi"
 	v1api "longshore/internal/server/registryv1"
@@ -46,7 +48,9 @@ func (r *Registry) openOld() {
 	r.old.images = registryv1.New(content{r.service}, r.shelves.graph, registryv1.Config{
 		MaxRepos: r.cfg.Storage.MaxRepos, Logger: r.log, Now: r.options.Now,
 	})
-	r.old.hub = hub.New(r.shelves.graph, r.shelves.accounts, hub.Config{Logger: r.log, Now: r.options.Now})
+	r.old.hub = hub.New(r.shelves.graph, r.shelves.accounts, hub.Config{
+		Describe: content{r.service}.describe, Logger: r.log, Now: r.options.Now,
+	})
 	h := hubapi.New(r.old.gate, r.old.hub, r.old.images, r.own.accounts, v1api.New(r.old.gate, r.old.images, r.old.hub))
 	for _, path := range v1api.Paths {
 		r.mounts = append(r.mounts, registryapi.Mount{Path: path, Handler: h})
@@ -95,6 +99,19 @@ func (c content) PutManifest(ctx context.Context, repo distribution.RepoName, m 
 		Body: strings.NewReader(string(m.Payload)),
 	})
 	return d, err
+}
+
+// describe is what a repository's newest image says of itself.
+func (c content) describe(ctx context.Context, repo distribution.RepoName) string {
+	m, err := c.Service.Manifest(ctx, repo, distribution.Reference{Tag: "latest"}, registry.ManifestOptions{})
+	if err != nil {
+		return ""
+	}
+	doc, err := manifest.Parse(m.MediaType, m.Payload)
+	if err != nil {
+		return ""
+	}
+	return doc.Annotations[ocispec.AnnotationDescription]
 }
 
 // DeleteTag implements registryv1.Registry.

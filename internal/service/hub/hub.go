@@ -32,6 +32,8 @@ type Config struct {
 	// TokenLife is how long a token may wait for its use; default 10 min. SessionLife is how long the session lasts that it
 	// opens: as long as the longest push or pull; default 12 h.
 	TokenLife, SessionLife time.Duration
+	// Describe tells of a repository of which nobody has told the index; nil knows nothing.
+	Describe func(ctx context.Context, repo distribution.RepoName) string
 	// Logger gets what fails in the background; nil discards.
 	Logger *slog.Logger
 	// Now is the clock; nil means time.Now.
@@ -52,6 +54,9 @@ func New(repos graph.Repositories, tokens account.Tokens, cfg Config) *Service {
 	}
 	if cfg.SessionLife <= 0 {
 		cfg.SessionLife = 12 * time.Hour
+	}
+	if cfg.Describe == nil {
+		cfg.Describe = func(context.Context, distribution.RepoName) string { return "" }
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -243,6 +248,14 @@ type About struct {
 	Description *string
 	Stars       *int64
 	Trusted     *bool
+}
+
+// clip bounds a description that comes from an image.
+func clip(s string) string {
+	if len(s) > maxDescription {
+		return strings.ToValidUTF8(s[:maxDescription], "") + "…"
+	}
+	return s
 }
 
 // maxDescription bounds a description in bytes.

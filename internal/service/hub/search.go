@@ -56,6 +56,7 @@ func (s *Service) Search(ctx context.Context, q Search) (Results, error) {
 	out := Results{Page: q.Page, N: q.N, List: []Result{}}
 	first := (q.Page - 1) * q.N
 	looked := 0
+	var names []distribution.RepoName // of out.List
 	// "library/" is not part of the name that is told, and matches nothing by itself.
 	term := strings.TrimPrefix(strings.TrimSpace(q.Term), library)
 	err := s.repos.Search(ctx, term, func(f graph.Found) error {
@@ -71,13 +72,18 @@ func (s *Service) Search(ctx context.Context, q Search) (Results, error) {
 			return nil
 		}
 		if out.Total >= first && len(out.List) < q.N {
-			out.List = append(out.List, r)
+			out.List, names = append(out.List, r), append(names, f.Name)
 		}
 		out.Total++
 		return nil
 	})
 	if err != nil && !errors.Is(err, errEnough) {
 		return Results{}, err
+	}
+	for n := range out.List {
+		if out.List[n].Description == "" {
+			out.List[n].Description = clip(s.cfg.Describe(ctx, names[n]))
+		}
 	}
 	out.Pages = (out.Total + q.N - 1) / q.N
 	return out, nil
