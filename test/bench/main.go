@@ -69,6 +69,7 @@ func rows() []row {
 		{"logs", (*bench).benchLogs},
 		{"memory", (*bench).benchMemory},
 		{"load", (*bench).benchLoad},
+		{"ladder", (*bench).benchLadder},
 	}
 }
 
