@@ -7,13 +7,17 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"longshore/test/harness"
 )
@@ -180,3 +184,22 @@ func scratch(d *harness.Daemon) []string {
 
 // harnessWait is how long anything may take on a busy machine.
 const harnessWait = 30 * time.Second
+
+// listenIn listens in another network namespace.
+func listenIn(netns, address string) (l net.Listener, err error) {
+	there, err := os.Open("/run/netns/" + netns)
+	if err != nil {
+		return nil, err
+	}
+	defer there.Close()
+	done := make(chan struct{})
+	go func() { // its thread ends with it, since it never goes back
+		defer close(done)
+		runtime.LockOSThread()
+		if err = unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err == nil {
+			l, err = net.Listen("tcp", address)
+		}
+	}()
+	<-done
+	return l, err
+}

@@ -118,6 +118,8 @@ func (c *Context) body(ctx context.Context, body io.Reader) error {
 		return c.text(head, "Dockerfile")
 	}
 	if err := c.unpack(ctx, head); err != nil {
+		// A client that still sends would see its connection break instead of the answer.
+		_, _ = io.Copy(io.Discard, io.LimitReader(head, maxTrailer))
 		return err
 	}
 	// What follows the archive's end is read, so that the connection can tell when the client goes.
