@@ -213,6 +213,9 @@ func (cp *copier) rule(ch *nft.Chain, r *nft.Rule, w way) step {
 	case end.Kind == expr.VerdictDrop && !w.named:
 		return step{}
 	}
+	if !cp.multiports(&s) {
+		return step{lost: true}
+	}
 	if s.err = cp.copySets(ch.Table, &s); s.err != nil {
 		return s
 	}
@@ -262,10 +265,17 @@ func (cp *copier) expression(e expr.Any) (end *expr.Verdict, keep, understood bo
 		return nil, true, !e.SourceRegister
 	case *expr.Ct:
 		return nil, true, !e.SourceRegister
-	case *expr.Cmp, *expr.Bitwise, *expr.Lookup, *expr.Range, *expr.Immediate, *expr.Fib, *expr.Exthdr, *expr.Limit, *expr.Match, *expr.Byteorder:
+	case *expr.Match:
+		return nil, true, slices.Contains(matches, e.Name)
+	case *expr.Cmp, *expr.Bitwise, *expr.Lookup, *expr.Range, *expr.Immediate, *expr.Fib, *expr.Exthdr, *expr.Limit, *expr.Byteorder:
 		return nil, true, true
 	}
 	return nil, false, false
+}
+
+// matches are those of iptables-nft's extensions that can be copied as they are; multiport is said in nftables' own words.
+var matches = []string{
+	"tcp", "udp", "udplite", "sctp", "conntrack", "state", "addrtype", "comment", "iprange", "mark", "mac", "pkttype", "limit", "set", "multiport",
 }
 
 // names says whether a part of a rule looks at the destination port or the source address.
@@ -292,7 +302,7 @@ func names(e expr.Any) bool {
 func (cp *copier) copySets(t *nft.Table, s *step) error {
 	for i, e := range s.exprs {
 		l, ok := e.(*expr.Lookup)
-		if !ok {
+		if !ok || slices.ContainsFunc(s.sets, func(c copiedSet) bool { return c.set.Name == l.SetName }) {
 			continue
 		}
 		set, err := cp.c.GetSetByName(t, l.SetName)
@@ -307,10 +317,9 @@ func (cp *copier) copySets(t *nft.Table, s *step) error {
 			elements[j].Timeout, elements[j].Expires = 0, 0
 		}
 		mine := &nft.Set{
-			Name: fmt.Sprintf("host_set_%d", cp.sets), KeyType: set.KeyType, Interval: set.Interval, Concatenation: set.Concatenation,
+			Name: cp.setName(), KeyType: set.KeyType, Interval: set.Interval, Concatenation: set.Concatenation,
 			KeyByteOrder: set.KeyByteOrder,
 		}
-		cp.sets++
 		look := *l
 		look.SetName, look.SetID = mine.Name, 0
 		s.exprs[i] = &look

@@ -63,7 +63,8 @@ func (w *world) sh(command string) {
 	}
 }
 
-// in runs f on a thread inside of a namespace; "" is the host. The thread is not used again.
+// in runs f on a thread inside of a namespace; "" is the host. The thread comes back, since the first one of a process
+// never ends and would keep the namespace.
 func in(name string, f func() error) error {
 	if name == "" {
 		return f()
@@ -71,6 +72,12 @@ func in(name string, f func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
+		home, err := os.Open("/proc/thread-self/ns/net")
+		if err != nil {
+			done <- err
+			return
+		}
+		defer home.Close()
 		space, err := os.Open("/run/netns/" + name)
 		if err == nil {
 			defer space.Close()
@@ -78,6 +85,9 @@ func in(name string, f func() error) error {
 		}
 		if err == nil {
 			err = f()
+		}
+		if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil {
+			runtime.UnlockOSThread()
 		}
 		done <- err
 	}()
