@@ -83,7 +83,7 @@ func (c call) serve(ctx context.Context, r *route.Request) (route.Response, erro
 	if allowed == nil {
 		return c.handle(ctx, r)
 	}
-	if grant.From(ctx) != nil { // an old operation that calls a new one: both were checked
+	if c.operation == "_ping/get" || grant.From(ctx) != nil { // nothing to write down; an operation that calls another
 		return c.handle(ctx, r)
 	}
 	e := auditlog.Entry{Time: time.Now().UTC(), Token: allowed.ID, Name: allowed.Name, Remote: r.HTTP.RemoteAddr, Operation: c.operation}

@@ -213,8 +213,18 @@ func (s *scope) createContainer() error {
 	})
 }
 
-// references checks what a new container would use; volumes that are not there yet are made within the namespace.
+// references is use, with docker's class for what a request names and is not there: a client that gets "not found" for a
+// create goes to fetch the image.
 func (s *scope) references(refs grant.References) error {
+	err := s.use(refs)
+	if errdefs.IsNotFound(err) {
+		return fault.Invalid("%v", err)
+	}
+	return err
+}
+
+// use checks what a new container would use; volumes that are not there yet are made within the namespace.
+func (s *scope) use(refs grant.References) error {
 	for _, ref := range refs.Containers {
 		if _, err := s.container(ref); err != nil {
 			return err
