@@ -100,7 +100,8 @@ type Output struct {
 	Squash bool
 }
 
-// Exporter is a way out, as BuildKit names it: "image", "moby", "docker", "oci", "local", "tar", "registry". Those that
+// Exporter is a way out, as BuildKit names it: "image", "moby", "docker", "oci", "local", "tar", "registry", "cacheonly".
+// Those that
 // give files need a session.
 type Exporter struct {
 	Type  string

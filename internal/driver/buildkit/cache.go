@@ -17,7 +17,7 @@ func (b *Builder) exists() bool {
 	if b.opened() != nil {
 		return true
 	}
-	_, err := os.Stat(filepath.Join(b.cfg.Root, "metadata.db"))
+	_, err := os.Stat(filepath.Join(b.cfg.Root, "metadata_v2.db"))
 	return err == nil
 }
 

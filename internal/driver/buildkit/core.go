@@ -40,7 +40,7 @@ func newCore(ctx context.Context, cfg Config, deps Deps) (*core, error) {
 	if err := os.MkdirAll(cfg.Root, 0o700); err != nil {
 		return nil, fmt.Errorf("make the builder's root: %w", err)
 	}
-	w, err := newWorker(ctx, cfg, deps)
+	w, err := newWorker(cfg, deps)
 	if err != nil {
 		return nil, err
 	}

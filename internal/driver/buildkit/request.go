@@ -61,6 +61,9 @@ func exporters(r build.Request) ([]*controlapi.Exporter, error) {
 	}
 	var out []*controlapi.Exporter
 	for _, e := range r.Output.Exporters {
+		if e.Type == cacheOnly {
+			continue
+		}
 		attrs := map[string]string{}
 		for k, v := range e.Attrs {
 			attrs[k] = v
@@ -76,6 +79,9 @@ func exporters(r build.Request) ([]*controlapi.Exporter, error) {
 	}
 	return out, nil
 }
+
+// cacheOnly is buildx's name for no way out at all.
+const cacheOnly = "cacheonly"
 
 func imageLike(typ string) bool {
 	switch typ {

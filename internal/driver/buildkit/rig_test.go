@@ -60,7 +60,7 @@ type rig struct {
 	root   string
 }
 
-func newRig(t testing.TB) *rig {
+func newRig(t testing.TB, change ...func(*buildkit.Config)) *rig {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: overlayfs, containers")
@@ -74,12 +74,12 @@ func newRig(t testing.TB) *rig {
 			t.Error(err)
 		}
 	})
-	r := openRig(t, root)
+	r := openRig(t, root, change...)
 	r.busybox()
 	return r
 }
 
-func openRig(t testing.TB, root string) *rig {
+func openRig(t testing.TB, root string, change ...func(*buildkit.Config)) *rig {
 	t.Helper()
 	store, err := ctdstore.Open(t.Context(), root, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -94,10 +94,14 @@ func openRig(t testing.TB, root string) *rig {
 		t.Fatal(err)
 	}
 	nets := &loopback{open: map[string]bool{}}
-	b := buildkit.New(buildkit.Config{
-		Root: filepath.Join(root, "buildkit"), ExecRoot: filepath.Join(root, "run"), Runtime: "runc",
+	cfg := buildkit.Config{
+		Root: filepath.Join(root, "buildkit"), ExecRoot: filepath.Join(root, "run"), Runtime: "runc", CgroupParent: filepath.Base(root),
 		Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
-	}, buildkit.Deps{Store: store, Images: svc.ForBuilds(), Networks: nets})
+	}
+	for _, c := range change {
+		c(&cfg)
+	}
+	b := buildkit.New(cfg, buildkit.Deps{Store: store, Images: svc.ForBuilds(), Networks: nets})
 	r := &rig{Builder: b, t: t, store: store, images: svc, nets: nets, root: root}
 	t.Cleanup(func() {
 		if err := b.Close(); err != nil {

@@ -1,7 +1,6 @@
 package buildkit
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -15,8 +14,7 @@ import (
 	"github.com/moby/buildkit/executor/oci"
 	"github.com/moby/buildkit/executor/resources"
 	"github.com/moby/buildkit/executor/runcexecutor"
-	"github.com/moby/buildkit/exporter"
-	"github.com/moby/buildkit/session"
+	imageexporter "github.com/moby/buildkit/exporter/containerimage"
 	containerdsnapshot "github.com/moby/buildkit/snapshot/containerd"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/leaseutil"
@@ -27,37 +25,30 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// localWorker is BuildKit's worker with the engine's image store as an exporter of its own.
+// localWorker is BuildKit's worker with the engine's image store as a way out.
 type localWorker struct {
 	*base.Worker
 	images Images
 	store  Store
 	steps  *steps
+	writer *imageexporter.ImageWriter
 }
 
-// Exporter adds "moby", the engine's image store, to what BuildKit has.
-func (w *localWorker) Exporter(name string, sm *session.Manager) (exporter.Exporter, error) {
-	if name != exporterMoby && name != client.ExporterImage {
-		return w.Worker.Exporter(name, sm)
-	}
-	inner, err := w.Worker.Exporter(client.ExporterImage, sm)
-	if err != nil {
-		return nil, err
-	}
-	return &mobyExporter{inner: inner, worker: w}, nil
-}
-
-func newWorker(ctx context.Context, cfg Config, deps Deps) (*localWorker, error) {
+func newWorker(cfg Config, deps Deps) (*localWorker, error) {
 	running := newSteps(cfg.cgroupParent(), cfg.idle)
 	opt, err := workerOpt(cfg, deps, running)
 	if err != nil {
 		return nil, err
 	}
-	w, err := base.NewWorker(ctx, opt)
+	writer, err := newWriter(opt)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("make image writer: %w", err), opt.MetadataStore.Close())
+	}
+	w, err := assemble(opt)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("make build worker: %w", err), opt.MetadataStore.Close())
 	}
-	return &localWorker{Worker: w, images: deps.Images, store: deps.Store, steps: running}, nil
+	return &localWorker{Worker: w, writer: writer, images: deps.Images, store: deps.Store, steps: running}, nil
 }
 
 func workerOpt(cfg Config, deps Deps, running *steps) (opt base.WorkerOpt, err error) {
@@ -78,7 +69,7 @@ func workerOpt(cfg Config, deps Deps, running *steps) (opt base.WorkerOpt, err e
 	if err != nil {
 		return opt, err
 	}
-	records, err := metadata.NewStore(filepath.Join(cfg.Root, "metadata.db"))
+	records, err := metadata.NewStore(filepath.Join(cfg.Root, "metadata_v2.db"))
 	if err != nil {
 		return opt, fmt.Errorf("open cache records: %w", err)
 	}
