@@ -360,4 +360,11 @@ func TestNamesWithOnePart(t *testing.T) {
 	wantLayers(t, c.pull("bare", "v1"), img)
 	c.delete("ubuntu")
 	c.ask("GET", "/v1/repositories/library/ubuntu/images", nil).want(t, 404)
+	// A deletion that was begun and never confirmed does not hide what is pushed later, whoever pushes it.
+	c.push("foo/bar", "v1", chain)
+	s := c.session(c.ask("DELETE", "/v1/repositories/foo/bar/", nil).want(t, 202))
+	c.ask("GET", "/v1/repositories/foo/bar/images", nil).want(t, 404)
+	s.send("DELETE", "/v1/repositories/foo/bar/", nil).want(t, 200)
+	pushV2(t, r.Addr, "foo/bar:v2", img)
+	wantLayers(t, c.pull("foo/bar", "v2"), img)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -180,10 +181,10 @@ func Describe(ctx context.Context, path, name string, about hub.About) (err erro
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	images := registryv1.New(content{}, s.graph, registryv1.Config{})
-	there, err := images.Has(ctx, repo)
+	there, err := images.Has(ctx, repo, time.Time{})
 	if err == nil && !there {
 		repo = distribution.RepoName(name) // clients of today need no namespace
-		there, err = images.Has(ctx, repo)
+		there, err = images.Has(ctx, repo, time.Time{})
 	}
 	if err != nil {
 		return err

@@ -118,8 +118,8 @@ type Repository struct {
 	Trusted     bool
 	// Private repositories say so in their properties; who may read is a matter of the access policies.
 	Private bool
-	// Deleted is set while a deletion waits for its confirmation.
-	Deleted bool
+	// Deleted is when a deletion began that waits for its confirmation; zero for none. What is pushed later is not meant.
+	Deleted time.Time
 	// Images is what clients have told, oldest first.
 	Images  []Record
 	Created time.Time
@@ -149,7 +149,7 @@ type Repositories interface {
 	ChangeRepository(ctx context.Context, name distribution.RepoName, now time.Time, change func(*Repository) error) error
 	// ForgetRepository is idempotent.
 	ForgetRepository(ctx context.Context, name distribution.RepoName) error
-	// Search calls each for every tagged repository whose name or description holds the term, whatever the case of its
+	// Search calls each for every repository with a tag (one that is newer than Deleted) whose name or description holds the term, whatever the case of its
 	// ASCII letters, the most stars first, then by name. each must not call the store.
 	Search(ctx context.Context, term string, each func(Found) error) error
 }

@@ -16,7 +16,7 @@ const (
 	hubQuery    = "SELECT description, stars, trusted, private, deleted, images, created FROM hub_repositories WHERE name = ?"
 	searchQuery = `SELECT r.name, COALESCE(h.description, ''), COALESCE(h.stars, 0) AS stars, COALESCE(h.trusted, 0)
 		FROM repositories r LEFT JOIN hub_repositories h ON h.name = r.name
-		WHERE EXISTS (SELECT 1 FROM tags t WHERE t.repo = r.id) AND COALESCE(h.deleted, 0) = 0
+		WHERE EXISTS (SELECT 1 FROM tags t WHERE t.repo = r.id AND t.pushed > COALESCE(h.deleted, 0))
 		AND (r.name LIKE ? ESCAPE '!' OR LOWER(COALESCE(h.description, '')) LIKE ? ESCAPE '!')
 		ORDER BY stars DESC, r.name`
 )
@@ -35,7 +35,7 @@ func hubRepository(t tx, name distribution.RepoName) (graph.Repository, error) {
 	if err != nil {
 		return r, err
 	}
-	r.Trusted, r.Private, r.Deleted, r.Created = trusted != 0, private != 0, deleted != 0, moment(created)
+	r.Trusted, r.Private, r.Deleted, r.Created = trusted != 0, private != 0, moment(deleted), moment(created)
 	return r, json.Unmarshal([]byte(images), &r.Images)
 }
 
@@ -63,7 +63,7 @@ func (g *Graph) ChangeRepository(ctx context.Context, name distribution.RepoName
 		_, err = t.exec(`INSERT INTO hub_repositories (name, description, stars, trusted, private, deleted, images, created)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET description = excluded.description, stars = excluded.stars,
 			trusted = excluded.trusted, private = excluded.private, deleted = excluded.deleted, images = excluded.images`,
-			string(name), r.Description, r.Stars, flag(r.Trusted), flag(r.Private), flag(r.Deleted), string(images), since(r.Created, now))
+			string(name), r.Description, r.Stars, flag(r.Trusted), flag(r.Private), nanos(r.Deleted), string(images), since(r.Created, now))
 		return err
 	})
 	return wrap(err, "repository %q of the index", name)

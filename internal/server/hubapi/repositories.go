@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -158,13 +159,13 @@ var errRepository = fault.NotFound("Repository not found")
 func (x *exchange) known() (bool, error) {
 	ctx := x.r.Context()
 	r, err := x.hub.Repository(ctx, x.repo)
-	if err == nil {
-		return !r.Deleted, nil
+	if err == nil && r.Deleted.IsZero() {
+		return true, nil
 	}
-	if !errdefs.IsNotFound(err) {
+	if err != nil && !errdefs.IsNotFound(err) {
 		return false, err
 	}
-	there, err := x.images.Has(ctx, x.repo)
+	there, err := x.images.Has(ctx, x.repo, r.Deleted)
 	if there || err != nil {
 		return there, err
 	}
@@ -172,7 +173,7 @@ func (x *exchange) known() (bool, error) {
 	if bare == "" || x.gate.Auth.Authorize(x.who, x.gate.Ask(x.r, bare, auth.Read, "")) != nil {
 		return false, nil
 	}
-	if there, err = x.images.Has(ctx, bare); there {
+	if there, err = x.images.Has(ctx, bare, time.Time{}); there {
 		x.repo = bare
 	}
 	return there, err
@@ -249,7 +250,7 @@ func deleteRepository(x *exchange) error {
 		return err
 	}
 	ctx := x.r.Context()
-	has, err := x.images.Has(ctx, x.repo)
+	has, err := x.images.Has(ctx, x.repo, time.Time{})
 	if err != nil {
 		return err
 	}
@@ -259,14 +260,14 @@ func deleteRepository(x *exchange) error {
 		return errRepository
 	case err != nil && !errdefs.IsNotFound(err):
 		return err
-	case r.Deleted && !has:
+	case !r.Deleted.IsZero() && !has:
 		if err := x.hub.Forget(ctx, x.repo); err != nil {
 			return err
 		}
 		wirev1.JSON(x, http.StatusOK, "")
 		return nil
 	}
-	if _, err := x.hub.MarkDeleted(ctx, x.repo); err != nil {
+	if err := x.hub.MarkDeleted(ctx, x.repo); err != nil {
 		return err
 	}
 	if err := x.token(hub.Delete, actions); err != nil {

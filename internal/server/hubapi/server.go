@@ -7,6 +7,7 @@ import (
 	"context"
 	"net/http"
 	"strings"
+	"time"
 
 	"longshore/internal/core/distribution"
 	"longshore/internal/core/graph"
@@ -22,8 +23,8 @@ type Images interface {
 	Records(ctx context.Context, repo distribution.RepoName) ([]graph.Record, error)
 	// CheckRecords compares checksums with those of images that are there.
 	CheckRecords(ctx context.Context, repo distribution.RepoName, records []graph.Record) error
-	// Has says whether a repository has tags.
-	Has(ctx context.Context, repo distribution.RepoName) (bool, error)
+	// Has says whether a repository has tags that were set after a time.
+	Has(ctx context.Context, repo distribution.RepoName, after time.Time) (bool, error)
 }
 
 // Handler answers requests to the index, and passes on those to the registry.

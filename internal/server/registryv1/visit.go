@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -212,10 +213,10 @@ func (x *exchange) preferKnown() {
 	if bare == "" || x.visit.grant != nil && x.visit.grant.Repo != bare {
 		return
 	}
-	if known, err := x.svc.Has(x.r.Context(), x.repo); err != nil || known {
+	if known, err := x.svc.Has(x.r.Context(), x.repo, time.Time{}); err != nil || known {
 		return
 	}
-	if known, err := x.svc.Has(x.r.Context(), bare); err == nil && known {
+	if known, err := x.svc.Has(x.r.Context(), bare, time.Time{}); err == nil && known {
 		x.repo = bare
 	}
 }

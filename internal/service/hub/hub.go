@@ -180,7 +180,7 @@ const maxRecords = 20_000
 // has confirmed is there again.
 func (s *Service) Allocate(ctx context.Context, repo distribution.RepoName, images []graph.Record) error {
 	return s.change(ctx, repo, func(r *graph.Repository) error {
-		r.Deleted = false
+		r.Deleted = time.Time{}
 		return merge(r, images)
 	})
 }
@@ -228,14 +228,12 @@ func (s *Service) Repository(ctx context.Context, repo distribution.RepoName) (g
 	return s.repos.Repository(ctx, repo)
 }
 
-// MarkDeleted begins a deletion: the repository is not found any more until it is pushed to again. It says whether
-// the deletion had been begun before.
-func (s *Service) MarkDeleted(ctx context.Context, repo distribution.RepoName) (before bool, err error) {
-	err = s.change(ctx, repo, func(r *graph.Repository) error {
-		before, r.Deleted = r.Deleted, true
+// MarkDeleted begins a deletion: the repository is not found any more until it is pushed to again.
+func (s *Service) MarkDeleted(ctx context.Context, repo distribution.RepoName) error {
+	return s.change(ctx, repo, func(r *graph.Repository) error {
+		r.Deleted, r.Images = s.cfg.Now(), nil
 		return nil
 	})
-	return before, err
 }
 
 // Forget ends a deletion: the index knows nothing of the repository any more.

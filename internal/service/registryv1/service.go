@@ -16,6 +16,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -268,7 +269,7 @@ func (s *Service) DeleteTag(ctx context.Context, repo distribution.RepoName, tag
 
 // DeleteRepository deletes a repository with everything in it, and what the index knows of it.
 func (s *Service) DeleteRepository(ctx context.Context, repo distribution.RepoName) error {
-	there, err := s.Has(ctx, repo)
+	there, err := s.Has(ctx, repo, time.Time{})
 	if err != nil {
 		return err
 	}
@@ -296,13 +297,13 @@ func (s *Service) SetPrivate(ctx context.Context, repo distribution.RepoName, pr
 	return nil
 }
 
-// Has says whether a repository has tags.
-func (s *Service) Has(ctx context.Context, repo distribution.RepoName) (bool, error) {
+// Has says whether a repository has tags that were set after a time.
+func (s *Service) Has(ctx context.Context, repo distribution.RepoName, after time.Time) (bool, error) {
 	tops, err := s.graph.Tops(ctx, repo)
 	if errdefs.IsNotFound(err) {
 		return false, nil
 	}
-	return len(tops) > 0, err
+	return slices.ContainsFunc(tops, func(t graph.TagTop) bool { return t.Pushed.After(after) }), err
 }
 
 // CheckAncestry compares what a client says of an image's parents with the documents: the image itself first.

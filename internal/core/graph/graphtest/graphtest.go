@@ -349,17 +349,17 @@ func hub(t *testing.T, r Rig) {
 	_, err := r.Graph.Repository(ctx, "foo/bar")
 	class(t, err, errdefs.IsNotFound)
 	want := graph.Repository{
-		Name: "foo/bar", Description: "é", Stars: 3, Trusted: true, Private: true, Deleted: true,
+		Name: "foo/bar", Description: "é", Stars: 3, Trusted: true, Private: true, Deleted: epoch,
 		Images: []graph.Record{{ID: id(1), Checksum: "c", Tag: "t"}, {ID: id(2)}},
 	}
 	must(t, r.Graph.ChangeRepository(ctx, "foo/bar", epoch, func(r *graph.Repository) error { *r = want; return nil }))
 	want.Created = epoch
 	got, err := r.Graph.Repository(ctx, "foo/bar")
 	must(t, err)
-	if !got.Created.Equal(epoch) {
-		t.Fatal(got.Created)
+	if !got.Created.Equal(epoch) || !got.Deleted.Equal(epoch) {
+		t.Fatal(got.Created, got.Deleted)
 	}
-	got.Created = epoch
+	got.Created, got.Deleted = epoch, epoch
 	if fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", want) {
 		t.Fatalf("got %+v", got)
 	}
@@ -385,7 +385,8 @@ func search(t *testing.T, r Rig) {
 	}
 	change("team/other", func(r *graph.Repository) { r.Description, r.Stars = "Like Ubuntu, 100%", 5 })
 	change("team/ubuntuxbase", func(r *graph.Repository) { r.Trusted = true })
-	change("hidden/ubuntu", func(r *graph.Repository) { r.Deleted = true })
+	change("hidden/ubuntu", func(r *graph.Repository) { r.Deleted = epoch })
+	change("library/ubuntu", func(r *graph.Repository) { r.Deleted = epoch.Add(-1) }) // and pushed again since
 	for term, want := range map[string]string{
 		"UBUNTU": "team/other library/ubuntu team/ubuntu_base team/ubuntuxbase*", "ubuntu_b": "team/ubuntu_base", "100%": "team/other",
 		"%": "team/other", "nothing": "", "'; --": "",
