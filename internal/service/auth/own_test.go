@@ -6,9 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -220,39 +218,6 @@ func TestChain(t *testing.T) {
 	}
 	if !s.Knows("alice") || s.Knows("admin") {
 		t.Error("names of the password file")
-	}
-}
-
-// TestManyGuessAtOnce: guesses that come together are not looked at together.
-func TestManyGuessAtOnce(t *testing.T) {
-	c := newClock()
-	s := newService(t, auth.Config{HTPasswd: passwd(t, "alice", "bob"), Now: c.now})
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond) // nobody waits longer than that
-	defer cancel()
-	var mu sync.Mutex
-	looked := 0
-	var wg sync.WaitGroup
-	for i := range 60 {
-		wg.Go(func() {
-			in := basic("alice", fmt.Sprint("guess", i))
-			in.Address = fmt.Sprintf("192.0.2.%d:1234", i)
-			if _, err := s.Authenticate(ctx, in); errors.Is(err, auth.ErrCredentials) {
-				mu.Lock()
-				looked++
-				mu.Unlock()
-			}
-		})
-	}
-	wg.Wait()
-	if looked < 5 || looked > 25 { // those that were under way when the first failed are looked at
-		t.Errorf("%d of 60 guesses were looked at", looked)
-	}
-	if _, err := s.Authenticate(t.Context(), basic("bob", "bob-secret")); err != nil {
-		t.Errorf("another user must wait: %v", err)
-	}
-	c.add(16 * time.Minute)
-	if _, err := s.Authenticate(t.Context(), basic("alice", "alice-secret")); err != nil {
-		t.Errorf("it is never forgotten: %v", err)
 	}
 }
 
