@@ -30,7 +30,7 @@ func (s *Store) WriteBlob(ctx context.Context, r io.Reader, want ocispec.Descrip
 	if err != nil {
 		return want, fmt.Errorf("open blob writer: %w", err)
 	}
-	n, err := copyBlob(w, r)
+	n, err := fill(w, r, want)
 	if err == nil && want.Size > 0 && n != want.Size {
 		err = fmt.Errorf("blob %s: %d bytes instead of %d: %w", want.Digest, n, want.Size, errdefs.ErrInvalidArgument)
 	}
@@ -48,6 +48,16 @@ func (s *Store) WriteBlob(ctx context.Context, r io.Reader, want ocispec.Descrip
 		return s.keepBlob(ctx, got, labels)
 	}
 	return want, errors.Join(fmt.Errorf("commit blob: %w", err), derr)
+}
+
+// fill writes a blob's bytes. A writer that has the digest before anything was written stands for bytes that are on the
+// disk already, for another namespace: only the row is missing, and what is written would be added to them.
+func fill(w content.Writer, r io.Reader, want ocispec.Descriptor) (int64, error) {
+	if want.Digest == "" || w.Digest() != want.Digest {
+		return copyBlob(w, r)
+	}
+	st, err := w.Status()
+	return st.Offset, err
 }
 
 // drop abandons a half-written blob even when the context is done.
