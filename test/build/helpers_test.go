@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -203,3 +204,5 @@ func listenIn(netns, address string) (l net.Listener, err error) {
 	<-done
 	return l, err
 }
+
+func base64Text(doc []byte) string { return base64.URLEncoding.EncodeToString(doc) }
