@@ -16,9 +16,10 @@ import (
 func part(t *testing.T, d *harness.Daemon, name string, f func(t *testing.T, d *harness.Daemon)) {
 	t.Helper()
 	t.Run(name, func(t *testing.T) {
-		mine := *d
-		mine.T = t
-		f(t, &mine)
+		whole := d.T
+		defer func() { d.T = whole }()
+		d.T = t
+		f(t, d)
 	})
 }
 

@@ -186,7 +186,7 @@ func byAncestor(values []string, l Lookups) (func(*core.Record) bool, error) {
 				return true
 			}
 			own, err := l.Image(r.Image.ID.String())
-			if err == nil && len(b.DiffIDs) > 0 && len(own.DiffIDs) >= len(b.DiffIDs) && slices.Equal(own.DiffIDs[:len(b.DiffIDs)], b.DiffIDs) {
+			if err == nil && len(b.DiffIDs) > 0 && len(own.DiffIDs) > len(b.DiffIDs) && slices.Equal(own.DiffIDs[:len(b.DiffIDs)], b.DiffIDs) {
 				return true
 			}
 		}
