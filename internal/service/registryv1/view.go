@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 
 	"longshore/internal/core/distribution"
 	"longshore/internal/core/graph"
@@ -36,6 +37,9 @@ func (s *Service) Tags(ctx context.Context, repo distribution.RepoName) (map[dis
 	if len(tops) == 0 { // a repository comes to be with its first tag
 		return nil, errRepo
 	}
+	if err := s.ensure(ctx, repo, tops); err != nil {
+		return nil, err
+	}
 	tags := make(map[distribution.Tag]imagev1.ID, len(tops))
 	for _, t := range tops {
 		if t.Top == "" {
@@ -51,6 +55,30 @@ func (s *Service) Tags(ctx context.Context, repo distribution.RepoName) (map[dis
 		tags[t.Tag] = t.Top
 	}
 	return tags, nil
+}
+
+// parallelChains is how many chains are made at a time: those that are kept together share a sync.
+const parallelChains = 8
+
+// ensure makes the chains of tags that nobody has asked for before. What is no image is left out.
+func (s *Service) ensure(ctx context.Context, repo distribution.RepoName, tops []graph.TagTop) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(parallelChains)
+	seen := map[digest.Digest]bool{}
+	for _, t := range tops {
+		if t.Top != "" || seen[t.Digest] || manifest.IsIndex(t.MediaType) {
+			continue
+		}
+		seen[t.Digest] = true
+		g.Go(func() error {
+			_, err := s.chain(ctx, repo, Manifest{Digest: t.Digest, MediaType: t.MediaType})
+			if errors.Is(err, imagev1.ErrNoImage) || errdefs.IsNotFound(err) {
+				return nil
+			}
+			return err
+		})
+	}
+	return g.Wait()
 }
 
 // Tag finds the image that a tag stands for. It counts as a pull.
@@ -202,6 +230,9 @@ func (s *Service) Records(ctx context.Context, repo distribution.RepoName) ([]gr
 	tops, err := s.graph.Tops(ctx, repo)
 	if err != nil {
 		return nil, told(err, errRepo)
+	}
+	if err := s.ensure(ctx, repo, tops); err != nil {
+		return nil, err
 	}
 	var list []graph.Record
 	at := map[imagev1.ID]int{}
