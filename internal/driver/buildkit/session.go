@@ -9,7 +9,6 @@ import (
 	"github.com/moby/buildkit/session/auth"
 	"github.com/moby/buildkit/session/filesync"
 	"github.com/moby/moby/api/types/registry"
-	"github.com/tonistiigi/fsutil"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -39,6 +38,9 @@ func (c *core) serveSession(ctx context.Context, r build.Request) (id string, st
 	}
 	s.Allow(filesync.NewFSSyncProvider(dirs))
 	s.Allow(credentials{auth: r.Auth})
+	if r.Source.Key == "" {
+		c.worker.unkeyed.Store(s.ID(), true)
+	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var wait sync.WaitGroup
 	ready := make(chan struct{})
@@ -60,10 +62,9 @@ func (c *core) serveSession(ctx context.Context, r build.Request) (id string, st
 		_ = s.Close()
 		cancel()
 		wait.Wait()
+		c.worker.unkeyed.Delete(s.ID())
 	}, nil
 }
-
-var _ fsutil.FS // the sources' type
 
 // credentials answer what registries ask for.
 type credentials struct {

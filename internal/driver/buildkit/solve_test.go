@@ -2,11 +2,15 @@ package buildkit_test
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/tonistiigi/fsutil"
 
 	"longshore/internal/core/build"
 )
@@ -180,5 +184,31 @@ func TestCancelByID(t *testing.T) {
 	eventually(t, "the build is known", func() bool { return r.Cancel(t.Context(), "mine") == nil })
 	if err := <-done; err == nil {
 		t.Error("a cancelled build succeeded")
+	}
+}
+
+// TestFilesWithTheSameTimes builds from contexts whose files differ in nothing but content.
+func TestFilesWithTheSameTimes(t *testing.T) {
+	r := newRig(t)
+	for _, content := range []string{"one", "two", "one"} {
+		dir := t.TempDir()
+		for name, text := range map[string]string{"Dockerfile": dockerfile("FROM busybox", "COPY f /", "RUN echo says $(cat /f)"), "f": content} {
+			path := filepath.Join(dir, name)
+			if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chtimes(path, time.Unix(1, 0), time.Unix(1, 0)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		src, err := fsutil.NewFS(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req := build.Request{Source: build.Source{Context: src}}
+		req.Cache.None = true
+		if out := r.mustSolve(req); !strings.Contains(out.log, "says "+content) {
+			t.Errorf("built from %q: %s", content, out.log)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"sync"
 
 	"github.com/containerd/containerd/v2/core/diff/apply"
 	"github.com/containerd/containerd/v2/plugins/diff/walking"
@@ -32,6 +33,8 @@ type localWorker struct {
 	store  Store
 	steps  *steps
 	writer *imageexporter.ImageWriter
+
+	unkeyed sync.Map // IDs of sessions whose files nothing is known of: all are read
 }
 
 func newWorker(cfg Config, deps Deps) (*localWorker, error) {
