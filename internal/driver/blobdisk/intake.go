@@ -44,9 +44,9 @@ const (
 	// smallBlob is the size up to which a blob goes through the log.
 	smallBlob = 32 << 10
 	// segmentSize of the log's files, and how many there may be before pushes wait for the file system.
-	segmentSize, maxSegments = 4 << 20, 6
+	segmentSize, maxSegments = 1 << 20, 24
 	// maxBatch is how many bytes share a sync.
-	maxBatch = 1 << 20
+	maxBatch = 512 << 10
 )
 
 // arrival is a blob that waits for its record.

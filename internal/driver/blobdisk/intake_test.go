@@ -170,7 +170,7 @@ func TestManySmall(t *testing.T) {
 	wg.Wait()
 	close(stop)
 	settling.Wait()
-	if segments := files(t, filepath.Join(dir, "intake")); len(segments) > 12 {
+	if segments := files(t, filepath.Join(dir, "intake")); len(segments) > 2*24 {
 		t.Errorf("%d segments", len(segments))
 	}
 	all.Range(func(d, data any) bool {

@@ -32,9 +32,8 @@ type Store struct {
 	uploads string
 	intake  *intake
 
-	// shards remembers the directories whose shards exist durably: path -> struct{}. sharding is held by who makes them.
-	shards   sync.Map
-	sharding sync.Mutex
+	// shards remembers the shard directories that exist durably: path -> struct{}.
+	shards sync.Map
 	// sessions holds the state of uploads that this process has written to: key -> *session.
 	sessions sync.Map
 }
@@ -201,26 +200,18 @@ func (s *Store) place(d digest.Digest, fi fs.FileInfo, move, mkdir func(path str
 	return blob.Info{Digest: d, Size: fi.Size(), Modified: fi.ModTime()}, nil
 }
 
-// shard makes all shard directories of an algorithm durable, once: one sync instead of one for each.
+// shard makes a shard directory durable once.
 func (s *Store) shard(dir string) error {
-	parent := filepath.Dir(dir)
-	if _, ok := s.shards.Load(parent); ok {
+	if _, ok := s.shards.Load(dir); ok {
 		return nil
 	}
-	s.sharding.Lock()
-	defer s.sharding.Unlock()
-	if _, ok := s.shards.Load(parent); ok {
-		return nil
-	}
-	for i := range 256 {
-		if err := makeDir(filepath.Join(parent, fmt.Sprintf("%02x", i))); err != nil {
-			return err
-		}
-	}
-	if err := syncDir(parent); err != nil {
+	if err := makeDir(dir); err != nil {
 		return err
 	}
-	s.shards.Store(parent, struct{}{})
+	if err := syncDir(filepath.Dir(dir)); err != nil {
+		return err
+	}
+	s.shards.Store(dir, struct{}{})
 	return nil
 }
 
