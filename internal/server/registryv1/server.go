@@ -67,6 +67,9 @@ func (x *exchange) serve() error {
 	if rest, ok := strings.CutPrefix(path, "/v1/images/"); ok {
 		return x.image(strings.TrimSuffix(rest, "/"))
 	}
+	if rest, ok := strings.CutPrefix(path, "/v1/private_images/"); ok {
+		return x.privateImage(strings.TrimSuffix(rest, "/"))
+	}
 	t, ok := wirev1.ParseTarget(path)
 	table, known := repositoryRoutes[t.Kind]
 	if !ok || !known {
@@ -92,6 +95,17 @@ func (x *exchange) image(rest string) error {
 	}
 	x.id = id
 	return x.dispatch(table)
+}
+
+// privateImage is how clients of 0.6 asked for images of private repositories; here they are images like others.
+func (x *exchange) privateImage(rest string) error {
+	switch _, kind, _ := strings.Cut(rest, "/"); {
+	case x.r.Method != http.MethodGet && x.r.Method != http.MethodHead:
+		return wirev1.Method(x, http.MethodGet)
+	case kind == "json", kind == "layer", kind == "files":
+		return x.image(rest)
+	}
+	return wirev1.NotFound
 }
 
 func (x *exchange) dispatch(table methods) error {
