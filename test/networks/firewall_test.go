@@ -98,7 +98,7 @@ func TestFirewallIsHonest(t *testing.T) {
 	t.Run("firewalld", func(t *testing.T) { // what its reload does to nftables: its own table goes and comes
 		for range 3 {
 			nft("add table inet firewalld; delete table inet firewalld; add table inet firewalld; add chain inet firewalld filter_INPUT { type filter hook input priority 10; policy accept; }; add chain inet firewalld filter_IN_public; add rule inet firewalld filter_INPUT ct state established,related accept; add rule inet firewalld filter_INPUT iifname wan0 goto filter_IN_public; add rule inet firewalld filter_IN_public tcp dport 22 accept; add rule inet firewalld filter_IN_public reject")
-			published()
+			reaches(t, h.ns, here+":8080", "fw")
 		}
 		nft("add rule inet firewalld filter_IN_public tcp dport 1 accept; insert rule inet firewalld filter_IN_public tcp dport 8000-8080 reject")
 		dropped(t, h, here+":8080")

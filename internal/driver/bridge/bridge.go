@@ -1,4 +1,5 @@
-// Package bridge drives the kernel's bridges and the veth pairs that plug containers into them. It keeps no state:
+// Package bridge drives the kernel's bridges and the veth pairs that plug containers into them, and the macvlan and ipvlan
+// interfaces that are containers' shares of an interface of the host. It keeps no state:
 // everything it needs is in the kernel or is handed in.
 package bridge
 

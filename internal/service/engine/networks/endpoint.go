@@ -18,7 +18,6 @@ import (
 	"longshore/internal/core/network"
 	"longshore/internal/driver/bridge"
 	"longshore/internal/driver/netns"
-	"longshore/internal/driver/sublink"
 	"longshore/internal/service/engine/networks/spaces"
 )
 
@@ -247,7 +246,7 @@ func (s *Service) plug(space *netns.Space, n *netw, e *network.EndpointRecord, r
 
 func (s *Service) wire(in bridge.Inside, n *netw, e *network.EndpointRecord, ready spaces.Kind) error {
 	if n.onParent() {
-		return s.shares.Add(in.FD, in.Link, sublink.Link{
+		return s.links.Share(in, bridge.Share{
 			Name: e.Interface, Driver: n.rec.Driver, Mode: n.parent.Mode, Flag: n.parent.Flag, Parent: n.rec.Parent,
 		})
 	}

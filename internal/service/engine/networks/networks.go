@@ -29,7 +29,6 @@ import (
 	"longshore/internal/driver/hostport"
 	"longshore/internal/driver/netns"
 	"longshore/internal/driver/resolver"
-	"longshore/internal/driver/sublink"
 	"longshore/internal/service/engine/networks/spaces"
 )
 
@@ -100,7 +99,6 @@ type Service struct {
 	deps Deps
 
 	links    *bridge.Driver
-	shares   *sublink.Driver
 	firewall firewall.Firewall
 	ports    *hostport.Ports
 	names    *resolver.Client
@@ -133,14 +131,9 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	shares, err := sublink.New()
-	if err != nil {
-		links.Close()
-		return nil, err
-	}
 	s := &Service{
 		cfg: cfg, deps: deps,
-		links: links, shares: shares, firewall: deps.Firewall, ports: hostport.New(),
+		links: links, firewall: deps.Firewall, ports: hostport.New(),
 		names: resolver.NewClient(cfg.ExecRoot, cfg.ResolverCommand, deps.Log),
 		nets:  newRegistry(),
 		boxes: boxes{byID: map[string]*sandbox{}},
@@ -250,7 +243,6 @@ func (s *Service) Shutdown(ctx context.Context) error {
 	s.names.Stop(ctx)
 	s.firewall.Close()
 	s.links.Close()
-	s.shares.Close()
 	return nil
 }
 

@@ -9,7 +9,6 @@ import (
 	"longshore/internal/core/firewall"
 	"longshore/internal/core/network"
 	"longshore/internal/driver/bridge"
-	"longshore/internal/driver/sublink"
 )
 
 // parentFor settles the interface that a macvlan or ipvlan network shares; the caller holds changes.
@@ -18,7 +17,7 @@ func (s *Service) parentFor(rec network.Record) (network.Record, error) {
 		return rec, nil
 	}
 	if rec.Parent == "" {
-		rec.Parent, rec.OwnParent = sublink.DummyName(rec.ID), true
+		rec.Parent, rec.OwnParent = bridge.DummyName(rec.ID), true
 		return rec, nil
 	}
 	o, _ := network.ParseParentOptions(rec.Driver, rec.Options) // checked before
@@ -42,7 +41,7 @@ func (s *Service) parentFor(rec network.Record) (network.Record, error) {
 // raise makes a network real in the kernel; it may be there already.
 func (s *Service) raise(n *netw) error {
 	if n.rec.Parent != "" {
-		_, err := s.shares.EnsureParent(n.rec.Parent, n.parent.Parent == "")
+		_, err := s.links.EnsureParent(n.rec.Parent, n.parent.Parent == "")
 		return err
 	}
 	if n.rec.Bridge == "" {
@@ -149,5 +148,5 @@ func (s *Service) lowerParent(n *netw) error {
 			return nil
 		}
 	}
-	return s.shares.RemoveParent(n.rec.Parent)
+	return s.links.RemoveParent(n.rec.Parent)
 }

@@ -1,6 +1,4 @@
-// Package sublink drives the kernel's macvlan and ipvlan interfaces: shares of an interface of the host, the parent, that
-// stand inside of containers' network namespaces. It keeps no state.
-package sublink
+package bridge
 
 import (
 	"errors"
@@ -8,28 +6,10 @@ import (
 	"net"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"longshore/internal/core/fault"
 	"longshore/internal/core/network"
 )
-
-// Driver changes the links of the namespace that it was made in. Safe for concurrent use.
-type Driver struct {
-	nl *netlink.Handle
-}
-
-// New connects to the kernel of the calling thread's network namespace.
-func New() (*Driver, error) {
-	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
-	if err != nil {
-		return nil, fmt.Errorf("netlink: %w", err)
-	}
-	return &Driver{nl: h}, nil
-}
-
-// Close ends the connection.
-func (d *Driver) Close() { d.nl.Close() }
 
 // DummyName is what the parent of a network that names none is called.
 func DummyName(networkID string) string { return "dm-" + networkID[:12] }
@@ -83,29 +63,28 @@ func (d *Driver) RemoveParent(name string) error {
 	return nil
 }
 
-// Link says what to make inside of a namespace.
-type Link struct {
+// Share says what share of a parent to make inside of a namespace.
+type Share struct {
 	Name string
 	// Driver is macvlan or ipvlan; Mode and Flag are as core/network.ParentOptions has them.
 	Driver, Mode, Flag string
 	Parent             string
 }
 
-// Add makes the interface inside of the namespace that has the descriptor fd, and brings it up through inside, a netlink
-// connection there.
-func (d *Driver) Add(fd int, inside *netlink.Handle, l Link) error {
+// Share makes a macvlan or ipvlan interface inside of a namespace, and brings it up.
+func (d *Driver) Share(in Inside, l Share) error {
 	parent, err := d.nl.LinkByName(l.Parent)
 	if err != nil {
 		return fault.Internal("the requested parent interface %s was not found on the Docker host", l.Parent)
 	}
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.ParentIndex, attrs.Namespace = l.Name, parent.Attrs().Index, netlink.NsFd(fd)
+	attrs.Name, attrs.ParentIndex, attrs.Namespace = l.Name, parent.Attrs().Index, netlink.NsFd(in.FD)
 	if err := d.nl.LinkAdd(l.kernel(attrs)); err != nil {
 		return fmt.Errorf("failed to create the %s port: %w", l.Driver, err)
 	}
-	link, err := inside.LinkByName(l.Name)
+	link, err := in.Link.LinkByName(l.Name)
 	if err == nil {
-		err = inside.LinkSetUp(link)
+		err = in.Link.LinkSetUp(link)
 	}
 	if err != nil {
 		return fmt.Errorf("interface %s: %w", l.Name, err)
@@ -113,7 +92,7 @@ func (d *Driver) Add(fd int, inside *netlink.Handle, l Link) error {
 	return nil
 }
 
-func (l Link) kernel(attrs netlink.LinkAttrs) netlink.Link {
+func (l Share) kernel(attrs netlink.LinkAttrs) netlink.Link {
 	if l.Driver == network.DriverIPvlan {
 		modes := map[string]netlink.IPVlanMode{"l2": netlink.IPVLAN_MODE_L2, "l3": netlink.IPVLAN_MODE_L3, "l3s": netlink.IPVLAN_MODE_L3S}
 		flags := map[string]netlink.IPVlanFlag{"bridge": netlink.IPVLAN_FLAG_BRIDGE, "private": netlink.IPVLAN_FLAG_PRIVATE, "vepa": netlink.IPVLAN_FLAG_VEPA}
