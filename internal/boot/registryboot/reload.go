@@ -87,6 +87,7 @@ func fixed(old, now *registryconfig.Config) []string {
 	differ("http.auth.token", before.Token, after.Token)
 	differ("log.output", old.Log.Output, now.Log.Output)
 	differ("log.audit", old.Log.Audit, now.Log.Audit)
+	differ("extensions.v1.enable", oldAsked(old), oldAsked(now))
 	differ("extensions.metrics.enable", old.MetricsPath() == "", now.MetricsPath() == "")
 	return out
 }

@@ -34,10 +34,18 @@ type old struct {
 
 // oldEnabled says whether registry API v1 is served: as configured, else as whoever built the registry wants it.
 func (r *Registry) oldEnabled() bool {
-	if e := r.cfg.Extensions; e != nil && e.V1 != nil && e.V1.Enable != nil {
-		return *e.V1.Enable
+	if asked := oldAsked(r.cfg); asked != nil {
+		return *asked
 	}
 	return r.options.V1
+}
+
+// oldAsked is what a configuration says of it; nil when it says nothing.
+func oldAsked(cfg *registryconfig.Config) *bool {
+	if e := cfg.Extensions; e != nil && e.V1 != nil {
+		return e.V1.Enable
+	}
+	return nil
 }
 
 // openOld builds registry API v1 over the registry's own content.
