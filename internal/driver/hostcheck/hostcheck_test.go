@@ -107,7 +107,7 @@ func TestProbeRuntimes(t *testing.T) {
 	for _, name := range []string{"runc", "crun"} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := exec.LookPath(name); err != nil {
-				t.Skip(err)
+				t.Skipf("needs %s, which make test installs: %v", name, err)
 			}
 			r, err := Probe(context.Background(), runtime.Binary{Name: name, Path: name}, cache)
 			if err != nil {

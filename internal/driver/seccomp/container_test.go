@@ -89,7 +89,7 @@ func TestInAContainer(t *testing.T) {
 	for _, rt := range []string{"crun", "runc"} {
 		t.Run(rt, func(t *testing.T) {
 			if _, err := exec.LookPath(rt); err != nil {
-				t.Skip(err)
+				t.Skipf("needs %s, which make test installs: %v", rt, err)
 			}
 			dir, state := bundle(t, rt == "crun", "echo ready; cat /dev/null; read x"), t.TempDir()
 			id := fmt.Sprintf("ls-seccomp-%s-%d", rt, os.Getpid())
