@@ -218,9 +218,10 @@ func (d *Daemon) activeSnapshots() (left []string) {
 }
 
 // cacheRecord tells the build cache's snapshots by BuildKit's IDs: 25 letters and digits. Cache mounts and sources of
-// builds stay writable.
+// builds stay writable, and a record that others are built on keeps the view that their differences were taken from, one
+// a record, until it is pruned.
 func cacheRecord(key []byte) bool {
-	id := filepath.Base(string(key))
+	id := strings.TrimSuffix(filepath.Base(string(key)), "-view")
 	return len(id) == 25 && strings.Trim(id, "0123456789abcdefghijklmnopqrstuvwxyz") == ""
 }
 
