@@ -135,7 +135,8 @@ func (zeros) Read(p []byte) (int, error) {
 }
 
 // recover takes over the segments that other stores have left and gives back what they hold: a blob whose file is not
-// there, or does not have its bytes, is written again.
+// there, or does not have its bytes, is written again. That it can be read does not say that it is on the disk: segments
+// that are not empty keep their records until they are settled.
 func (s *Store) recover() error {
 	entries, err := os.ReadDir(s.intake.dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -144,8 +145,6 @@ func (s *Store) recover() error {
 	if err != nil {
 		return err
 	}
-	records := 0
-	var found []*segment
 	for _, e := range entries {
 		f, err := os.OpenFile(filepath.Join(s.intake.dir, e.Name()), os.O_RDWR, 0)
 		if err != nil {
@@ -155,48 +154,48 @@ func (s *Store) recover() error {
 			f.Close() // another store of this folder is using it
 			continue
 		}
-		n, err := s.replay(f)
-		if err != nil {
+		if err := s.takeOver(f); err != nil {
 			return errors.Join(err, f.Close())
 		}
-		records += n
-		found = append(found, &segment{f: f})
 	}
-	if records > 0 { // also when nothing had to be written: that it can be read does not say that it is on the disk
-		if err := syncFileSystem(s.intake.dir); err != nil {
-			return err
-		}
-	}
-	return s.takeOver(found)
+	return nil
 }
 
-// takeOver makes use of segments whose records are in their places.
-func (s *Store) takeOver(found []*segment) error {
-	for _, seg := range found {
-		fi, err := seg.f.Stat()
-		if err != nil {
-			return err
-		}
-		if fi.Size() != segmentSize || len(s.intake.clean) == maxSegments { // torn while it was made, or one too many
-			if err := errors.Join(os.Remove(seg.f.Name()), seg.f.Close()); err != nil {
-				return err
-			}
-			continue
-		}
+// takeOver makes a segment this store's.
+func (s *Store) takeOver(f *os.File) error {
+	records, err := s.replay(f)
+	if err != nil {
+		return err
+	}
+	fi, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	k, seg := s.intake, &segment{f: f}
+	switch {
+	case records > 0:
+		k.full = append(k.full, seg)
+	case fi.Size() != segmentSize || k.count >= maxSegments: // torn while it was made, of another version, or one too many
+		return errors.Join(os.Remove(f.Name()), f.Close())
+	default:
 		if err := seg.empty(); err != nil {
 			return err
 		}
-		s.intake.clean = append(s.intake.clean, seg)
-		s.intake.count++
+		k.clean = append(k.clean, seg)
 	}
+	k.count++
 	return nil
 }
 
 // replay puts a segment's blobs in their places and says how many there are.
 func (s *Store) replay(f *os.File) (records int, err error) {
 	var generation uint64
-	for at := int64(0); at+headerSize <= segmentSize; records++ {
-		g, d, data, ok := readRecord(io.NewSectionReader(f, at, segmentSize-at), segmentSize-at)
+	fi, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	for at := int64(0); at+headerSize <= fi.Size(); records++ {
+		g, d, data, ok := readRecord(io.NewSectionReader(f, at, fi.Size()-at), fi.Size()-at)
 		if !ok || at > 0 && g != generation {
 			break
 		}
