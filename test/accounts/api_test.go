@@ -158,6 +158,7 @@ func access(t *testing.T, r *registrytest.Registry, user, scope string) string {
 }
 
 func TestDocumentedAccounts(t *testing.T) {
+	t.Parallel()
 	r := registrytest.Start(t, people)
 	add(t, r, "firstuser", "janedoe")
 	bearerOf := func(scope string) string { return "Bearer " + access(t, r, "janedoe", scope) }
@@ -224,6 +225,7 @@ Content-Type: application/json
 
 // TestAccountsStatus asks for every status that the document names, of every operation.
 func TestAccountsStatus(t *testing.T) {
+	t.Parallel()
 	r := registrytest.Start(t, people)
 	add(t, r, "janedoe", "other_user", "root_user")
 	tokens := map[string]string{}
@@ -283,6 +285,7 @@ func TestAccountsStatus(t *testing.T) {
 }
 
 func TestAccountsFields(t *testing.T) {
+	t.Parallel()
 	r := registrytest.Start(t, people)
 	add(t, r, "janedoe", "other_user", "root_user")
 	jane := registrytest.Basic("janedoe", password)
@@ -326,6 +329,7 @@ func TestAccountsFields(t *testing.T) {
 
 // TestAccountsEnd: what was got with a password ends with it, and with the account.
 func TestAccountsEnd(t *testing.T) {
+	t.Parallel()
 	c := newClock()
 	r := registrytest.Start(t, people, c.option)
 	add(t, r, "janedoe", "johndoe")

@@ -88,6 +88,7 @@ func (o *told) note(list *[]fact, user, value string) {
 // TestKilled kills the registry in the midst of its work, again and again: what somebody was told is there is there, and
 // what was used up stays so.
 func TestKilled(t *testing.T) {
+	t.Parallel()
 	if _, err := os.Stat(harness.Bin("longshore")); err != nil {
 		t.Skip("bin/longshore is missing: run make build first")
 	}

@@ -17,6 +17,7 @@ import (
 
 // TestInstances: two registries with one index and one folder of keys are one registry to their clients.
 func TestInstances(t *testing.T) {
+	t.Parallel()
 	server := postgrestest.Start(t)
 	config := replace(`{"storage": {"rootDirectory": "SHARED/root", "remoteCache": true, "cacheDriver": {"name": "postgres", "url": "DSN"}},
 		"http": {"port": "0", "auth": {"accounts": {}, "token": {"keysDirectory": "SHARED/keys"}}}}`, "SHARED", t.TempDir(), "DSN", server.Create(t, "accounts"))
@@ -41,6 +42,7 @@ func TestInstances(t *testing.T) {
 
 // TestLogs: the APIs of people are counted and written down as the registry's own.
 func TestLogs(t *testing.T) {
+	t.Parallel()
 	r := registrytest.Start(t, replace(people, `"http"`, `"log": {"audit": "DIR/audit.log"}, "extensions": {"metrics": {"enable": true}}, "http"`),
 		func(o *registryboot.Options) { o.Logger = nil })
 	add(t, r, "janedoe")
@@ -75,6 +77,7 @@ func TestLogs(t *testing.T) {
 }
 
 func TestConfiguration(t *testing.T) {
+	t.Parallel()
 	for text, want := range map[string]string{
 		`"accounts": {"registraton": true}`: "http.auth.accounts.registraton",
 		`"token": {"expires": "5m"}`:        "http.auth.token.expires",

@@ -174,6 +174,7 @@ func (a application) exchange(t *testing.T, r *registrytest.Registry, fields ...
 }
 
 func TestDocumentedOAuth(t *testing.T) {
+	t.Parallel()
 	r := registrytest.Start(t, people)
 	add(t, r, "janedoe")
 	a := register(t, r, oauth.NewClient{Description: "tests <b>things</b>"})
@@ -232,6 +233,7 @@ Content-Type: application/json
 }
 
 func TestCodes(t *testing.T) {
+	t.Parallel()
 	c := newClock()
 	r := registrytest.Start(t, people, c.option)
 	add(t, r, "janedoe")
@@ -304,6 +306,7 @@ func TestCodes(t *testing.T) {
 }
 
 func TestAuthorizationRequests(t *testing.T) {
+	t.Parallel()
 	r := registrytest.Start(t, people)
 	add(t, r, "janedoe")
 	a := register(t, r, oauth.NewClient{})
@@ -345,6 +348,7 @@ func TestAuthorizationRequests(t *testing.T) {
 }
 
 func TestPKCE(t *testing.T) {
+	t.Parallel()
 	r := registrytest.Start(t, people)
 	add(t, r, "janedoe")
 	public := register(t, r, oauth.NewClient{Public: true})
@@ -376,6 +380,7 @@ func TestPKCE(t *testing.T) {
 
 // TestForeignPages: another site cannot make a browser log in, agree or log out.
 func TestForeignPages(t *testing.T) {
+	t.Parallel()
 	r := registrytest.Start(t, people)
 	add(t, r, "janedoe", "johndoe")
 	a := register(t, r, oauth.NewClient{})
@@ -452,6 +457,7 @@ func must[T any](v T, err error) T {
 }
 
 func TestApplicationsPage(t *testing.T) {
+	t.Parallel()
 	r := registrytest.Start(t, people)
 	add(t, r, "janedoe")
 	a := register(t, r, oauth.NewClient{})
@@ -479,6 +485,7 @@ func TestApplicationsPage(t *testing.T) {
 
 // TestSecretsAreHashed looks for everything that was given out in the files of the store.
 func TestSecretsAreHashed(t *testing.T) {
+	t.Parallel()
 	r := registrytest.Start(t, people)
 	add(t, r, "janedoe")
 	a := register(t, r, oauth.NewClient{})
