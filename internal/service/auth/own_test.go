@@ -259,3 +259,32 @@ func BenchmarkOwnToken(b *testing.B) {
 }
 
 func bearer(token string) auth.Credentials { return auth.Credentials{Authorization: "Bearer " + token} }
+
+// TestAllowed: a token is to say what policies may allow; conditions are asked when it is used.
+func TestAllowed(t *testing.T) {
+	s := newService(t, auth.Config{HTPasswd: passwd(t, "alice", "bob", "root"), AccessControl: control()})
+	who := map[string]*auth.Subject{"": {}}
+	for _, name := range []string{"alice", "bob", "root"} {
+		who[name] = login(t, s, basic(name, name+"-secret"))
+	}
+	for _, c := range []struct{ user, ask, want string }{
+		{"alice", "repository:team/app:pull,push,delete", "pull,push"}, {"alice", "repository:team/app:*", "pull,push"},
+		{"bob", "repository:team/app:pull,push", "pull"}, {"alice", "repository:any:push,pull", "pull"}, {"alice", "repository:timed:push", "push"},
+		{"bob", "repository:timed:push", ""}, {"root", "repository:any:*", "pull,delete"}, {"", "repository:any:pull,push", "pull"},
+		{"", "repository:team/app:pull", ""}, {"", "repository:team/pub:pull,push", "pull,push"}, {"alice", "registry:catalog:*", "*"},
+		{"", "registry:catalog:*", "*"}, {"alice", "registry:else:*", ""}, {"alice", "other:any:pull", ""}, {"alice", "repository:any:fly", ""},
+	} {
+		g, _ := auth.ParseScope(c.ask)
+		if got := strings.Join(s.Allowed(who[c.user], g), ","); got != c.want {
+			t.Errorf("%q asks for %s and gets %q, not %q", c.user, c.ask, got, c.want)
+		}
+	}
+	open := newService(t, auth.Config{HTPasswd: passwd(t, "alice")})
+	g, _ := auth.ParseScope("repository:any:pull,push,delete,*")
+	if got := open.Allowed(login(t, open, basic("alice", "alice-secret")), g); len(got) != 4 {
+		t.Errorf("without policies: %q", got)
+	}
+	if got := open.Allowed(&auth.Subject{}, g); len(got) != 0 {
+		t.Errorf("nobody gets %q", got)
+	}
+}
