@@ -16,12 +16,14 @@ import (
 type Service interface {
 	List(ctx context.Context, filters map[string][]string) ([]network.Inspect, error)
 	Inspect(ctx context.Context, term, scope string) (network.Inspect, error)
+	// Name is the name of the network that a name, an ID or the beginning of one means.
+	Name(term string) (string, error)
 	Create(ctx context.Context, r network.CreateRequest) (network.CreateResponse, error)
 	Remove(ctx context.Context, term string) error
 	Prune(ctx context.Context, filters map[string][]string) (network.PruneReport, error)
 }
 
-// Connector puts containers, running or not, on networks and takes them off.
+// Connector puts containers, running or not, on networks, which it knows by their names, and takes them off.
 type Connector interface {
 	ConnectContainer(ctx context.Context, net, container string, e *network.EndpointSettings) error
 	DisconnectContainer(ctx context.Context, net, container string, force bool) error
@@ -116,8 +118,11 @@ func (h handlers) connect(ctx context.Context, r *route.Request) (route.Response
 	if err := r.Decode(&req); err != nil {
 		return nil, err
 	}
-	err := h.containers.ConnectContainer(ctx, r.Var("id"), req.Container, req.EndpointConfig)
-	return route.Empty{Status: http.StatusOK}, err
+	name, err := h.networks.Name(r.Var("id"))
+	if err != nil {
+		return nil, err
+	}
+	return route.Empty{Status: http.StatusOK}, h.containers.ConnectContainer(ctx, name, req.Container, req.EndpointConfig)
 }
 
 func (h handlers) disconnect(ctx context.Context, r *route.Request) (route.Response, error) {
@@ -125,6 +130,9 @@ func (h handlers) disconnect(ctx context.Context, r *route.Request) (route.Respo
 	if err := r.Decode(&req); err != nil {
 		return nil, err
 	}
-	err := h.containers.DisconnectContainer(ctx, r.Var("id"), req.Container, req.Force)
-	return route.Empty{Status: http.StatusOK}, err
+	name, err := h.networks.Name(r.Var("id"))
+	if err != nil {
+		return nil, err
+	}
+	return route.Empty{Status: http.StatusOK}, h.containers.DisconnectContainer(ctx, name, req.Container, req.Force)
 }

@@ -34,6 +34,13 @@ func (r *recorded) Inspect(_ context.Context, term, scope string) (network.Inspe
 	return network.Inspect{Network: network.Network{Name: term}}, nil
 }
 
+func (r *recorded) Name(term string) (string, error) {
+	if term == "nope" {
+		return "", fault.NotFound("network %s not found", term)
+	}
+	return term, nil
+}
+
 func (r *recorded) Create(_ context.Context, c network.CreateRequest) (network.CreateResponse, error) {
 	r.add("create", c.Name, c.Internal)
 	return network.CreateResponse{ID: "1"}, nil

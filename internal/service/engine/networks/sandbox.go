@@ -277,6 +277,15 @@ func mayConnect(box *sandbox, n *netw) error {
 	return nil
 }
 
+// Name is the name of the network that a name, an ID or the beginning of one means.
+func (s *Service) Name(term string) (string, error) {
+	n, err := s.nets.find(term, "")
+	if err != nil {
+		return "", err
+	}
+	return n.rec.Name, nil
+}
+
 // Disconnect implements network.Sandboxes.
 func (s *Service) Disconnect(ctx context.Context, containerID, net string, _ bool) (network.Sandbox, error) {
 	n, err := s.nets.find(net, "")
