@@ -168,7 +168,7 @@ func (s *supervisor) launchContainer() (pid int, text string, err error) {
 		logFile: cfg.Dir + "/" + shimproto.RuntimeLogName,
 		pidFile: pidFile,
 		console: "console.sock",
-		args:    []string{"run", "--bundle", cfg.Dir, "--pid-file", pidFile, "--detach"},
+		args:    begin(cfg, pidFile),
 		hide:    cfg.HideMounts,
 		id:      cfg.ID,
 	})
@@ -184,6 +184,15 @@ func (s *supervisor) launchContainer() (pid int, text string, err error) {
 		s.reaper.Signal(pid, syscall.SIGKILL)
 	}
 	return pid, "", nil
+}
+
+// begin is the sub command that starts the container, or continues it from a checkpoint.
+func begin(cfg *shimproto.Config, pidFile string) []string {
+	common := []string{"--bundle", cfg.Dir, "--pid-file", pidFile, "--detach"}
+	if cfg.Restore == "" {
+		return append([]string{"run"}, common...)
+	}
+	return append([]string{"restore", "--image-path", cfg.Restore, "--work-path", cfg.Dir}, common...)
 }
 
 // noteState writes what a cleaner needs to kill the right processes when this shim has been killed.

@@ -54,7 +54,7 @@ var wider = map[string]string{
 var later = map[string]string{"/debug/": "1.48"}
 
 func allRoutes() []route.Route {
-	all := slices.Concat(containers.Routes(nil), images.Routes(nil, nil), networks.Routes(nil, nil), volumes.Routes(nil),
+	all := slices.Concat(containers.Routes(nil, false), images.Routes(nil, nil), networks.Routes(nil, nil), volumes.Routes(nil),
 		archive.Routes(nil), build.Routes(nil), buildkit.Routes(nil), system.Routes(nil), debug.Routes())
 	return append(legacy.Routes(all, nil), all...)
 }

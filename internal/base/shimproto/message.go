@@ -37,6 +37,8 @@ type Config struct {
 	HideMounts []string
 	// UID and GID own the pipes of the container's stdio.
 	UID, GID int
+	// Restore is the directory of a checkpoint that the container begins from; empty begins anew.
+	Restore string
 	// OOMFiles are candidates of files with an "oom_kill <n>" line; the first readable one counts.
 	OOMFiles []string
 	Terminal bool
@@ -77,6 +79,7 @@ func (c *Config) Encode() []byte {
 	w.String(c.LogAttrs)
 	w.Int(int64(c.UID))
 	w.Int(int64(c.GID))
+	w.String(c.Restore)
 	return w
 }
 
@@ -90,6 +93,7 @@ func DecodeConfig(b []byte) (*Config, error) {
 	c.LogMaxSize, c.LogMaxFiles, c.LogCompress = p.Int(), int(p.Uint()), p.Bool()
 	c.LogAttrs = p.String()
 	c.UID, c.GID = int(p.Int()), int(p.Int())
+	c.Restore = p.String()
 	return c, p.Err
 }
 

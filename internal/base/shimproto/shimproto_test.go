@@ -41,7 +41,7 @@ func TestMessages(t *testing.T) {
 	c := Config{
 		ID: "id", Dir: "/run/x", Runtime: []string{"/usr/bin/crun", "--root", "/r"}, CgroupDirs: []string{"/a", "/b"}, HideMounts: []string{"/h"},
 		OOMFiles: []string{"/o"}, Terminal: true, StdinOnce: true, KillAll: true, Height: 24, Width: 80,
-		LogDriver: "json-file", LogPath: "/l", LogMaxSize: -1, LogMaxFiles: 3, LogCompress: true, LogAttrs: `{"a":"b"}`, UID: 100000, GID: 7,
+		LogDriver: "json-file", LogPath: "/l", LogMaxSize: -1, LogMaxFiles: 3, LogCompress: true, LogAttrs: `{"a":"b"}`, UID: 100000, GID: 7, Restore: "/cp",
 	}
 	if got, err := DecodeConfig(c.Encode()); err != nil || !reflect.DeepEqual(*got, c) {
 		t.Errorf("%+v %v", got, err)

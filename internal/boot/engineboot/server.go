@@ -33,7 +33,7 @@ func (e *engine) makeServer(ctx context.Context, down *closers) error {
 		return err
 	}
 	routes := slices.Concat(
-		containersapi.Routes(e.containers),
+		containersapi.Routes(e.containers, e.cfg.Experimental),
 		imagesapi.Routes(e.images, e.containers),
 		networksapi.Routes(e.networks, e.containers),
 		volumesapi.Routes(e.volumes),
@@ -58,7 +58,7 @@ func (e *engine) makeServer(ctx context.Context, down *closers) error {
 		e.background(m.Run)
 	}
 	e.handler, err = engineapi.New(engineapi.Config{
-		Newest: newestAPI, Oldest: e.oldest(), RefuseNewer: e.cfg.RefuseNewerClients, Observe: observe,
+		Experimental: e.cfg.Experimental, Newest: newestAPI, Oldest: e.oldest(), RefuseNewer: e.cfg.RefuseNewerClients, Observe: observe,
 		ServerHeader: "Longshore/" + e.build.Version + " (linux)",
 	}, routes, ladder, e.log)
 	if err != nil {

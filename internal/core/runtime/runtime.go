@@ -32,6 +32,9 @@ type Runtime interface {
 	// Cleanup removes what a run left behind: live processes of the container, runtime state, cgroup, bundle, sockets.
 	// It is idempotent and works without a shim.
 	Cleanup(ctx context.Context, l Launch) error
+	// Checkpoint writes the state of a running container to the directory image, by the OCI runtime and CRIU; the container
+	// goes on, or ends with exit.
+	Checkpoint(ctx context.Context, l Launch, image string, exit bool) error
 }
 
 // Adopted is what was found of an earlier run.
@@ -63,6 +66,8 @@ type Launch struct {
 	ConsoleHeight, ConsoleWidth uint
 	// Log says where and how the shim writes output.
 	Log LogSink
+	// Restore is the directory of a checkpoint that the container begins from; empty begins anew.
+	Restore string
 	// StopSignal for reference of tools that look at the run directory.
 	StopSignal unix.Signal
 }

@@ -207,7 +207,7 @@ func config(l runtime.Launch) *shimproto.Config {
 		Terminal:   l.Terminal, Stdin: l.Stdin, StdinOnce: l.StdinOnce,
 		KillAll: sharesPIDs(l.Spec),
 		Height:  uint16(l.ConsoleHeight), Width: uint16(l.ConsoleWidth),
-		UID: l.StdioUID, GID: l.StdioGID,
+		UID: l.StdioUID, GID: l.StdioGID, Restore: l.Restore,
 		LogDriver: l.Log.Driver, LogPath: l.Log.Path, LogMaxSize: l.Log.MaxSize,
 		LogMaxFiles: max(l.Log.MaxFiles, 1), LogCompress: l.Log.Compress, LogAttrs: encodeAttrs(l.Log),
 	}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,6 +26,8 @@ type Config struct {
 	Newest, Oldest string
 	// RefuseNewer answers 400 to prefixes above Newest instead of serving them as the newest.
 	RefuseNewer bool
+	// Experimental is told to clients, which then show more commands.
+	Experimental bool
 	// ServerHeader is the Server header: "Longshore/0.1 (linux)".
 	ServerHeader string
 	// Observe, if set, is told of each request by its route's key, when its handler has answered.
@@ -67,7 +70,7 @@ func New(cfg Config, routes []route.Route, ladder Ladder, log *slog.Logger) (*Se
 func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	h := w.Header()
 	h.Set("Api-Version", s.cfg.Newest)
-	h.Set("Docker-Experimental", "false")
+	h.Set("Docker-Experimental", strconv.FormatBool(s.cfg.Experimental))
 	h.Set("Ostype", "linux")
 	h.Set("Server", s.cfg.ServerHeader)
 	v, path, err := s.version(hr.URL.EscapedPath())

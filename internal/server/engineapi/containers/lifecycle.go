@@ -53,8 +53,8 @@ func (h *handlers) start(ctx context.Context, r *route.Request) (route.Response,
 	if r.HTTP.ContentLength > 7 || r.HTTP.ContentLength == -1 {
 		return nil, fault.Invalid("starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24")
 	}
-	if r.Query.Get("checkpoint") != "" {
-		return nil, fault.Invalid("checkpoint is not supported")
+	if name := r.Query.Get("checkpoint"); name != "" {
+		return h.startFrom(ctx, r, name)
 	}
 	return route.Empty{}, h.svc.Start(ctx, r.Var("id"))
 }
@@ -165,8 +165,4 @@ func size(r *route.Request) (height, width uint, err error) {
 		*d.out = uint(n)
 	}
 	return height, width, nil
-}
-
-func noCheckpoints(context.Context, *route.Request) (route.Response, error) {
-	return nil, fault.NotFound("page not found")
 }

@@ -8,11 +8,15 @@ import (
 )
 
 // handlers translate for one service.
-type handlers struct{ svc *containers.Service }
+type handlers struct {
+	svc          *containers.Service
+	experimental bool // the daemon runs in experimental mode
+}
 
-// Routes are all operations on containers and execs but archive, export, changes and commit.
-func Routes(svc *containers.Service) []route.Route {
-	h := &handlers{svc: svc}
+// Routes are all operations on containers and execs but archive, export, changes and commit. Checkpoints are there in
+// experimental mode, as with dockerd.
+func Routes(svc *containers.Service, experimental bool) []route.Route {
+	h := &handlers{svc: svc, experimental: experimental}
 	return []route.Route{
 		{Method: "GET", Pattern: "/containers/json", Since: "1.0", Handle: h.list},
 		{Method: "POST", Pattern: "/containers/create", Since: "1.0", Handle: h.create},
@@ -38,8 +42,8 @@ func Routes(svc *containers.Service) []route.Route {
 		{Method: "GET", Pattern: "/exec/{id}/json", Since: "1.16", Handle: h.execInspect},
 		{Method: "POST", Pattern: "/exec/{id}/start", Since: "1.15", Handle: h.execStart},
 		{Method: "POST", Pattern: "/exec/{id}/resize", Since: "1.15", Handle: h.execResize},
-		{Method: "GET", Pattern: "/containers/{id}/checkpoints", Since: "1.25", Handle: noCheckpoints},
-		{Method: "POST", Pattern: "/containers/{id}/checkpoints", Since: "1.25", Handle: noCheckpoints},
-		{Method: "DELETE", Pattern: "/containers/{id}/checkpoints/{checkpoint}", Since: "1.25", Handle: noCheckpoints},
+		{Method: "GET", Pattern: "/containers/{id}/checkpoints", Since: "1.25", Handle: h.trial(h.checkpoints)},
+		{Method: "POST", Pattern: "/containers/{id}/checkpoints", Since: "1.25", Handle: h.trial(h.createCheckpoint)},
+		{Method: "DELETE", Pattern: "/containers/{id}/checkpoints/{checkpoint}", Since: "1.25", Handle: h.trial(h.removeCheckpoint)},
 	}
 }

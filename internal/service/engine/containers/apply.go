@@ -151,6 +151,7 @@ func (s *Service) bringUp(ctx, patient context.Context, h *handle, rec *core.Rec
 	if err != nil {
 		return err
 	}
+	joins.Restore = h.restore
 	s.holdRoot(h)
 	up, err := s.launcher.Up(ctx, rec, joins)
 	if err != nil {

@@ -158,6 +158,8 @@ func (s *shims) Adopt(_ context.Context, l runtime.Launch) (runtime.Adopted, err
 	return runtime.Adopted{Exit: s.exits[l.ID]}, errdefs.ErrNotFound
 }
 
+func (s *shims) Checkpoint(context.Context, runtime.Launch, string, bool) error { return nil }
+
 func (s *shims) Cleanup(_ context.Context, l runtime.Launch) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -31,7 +31,8 @@ type handle struct {
 	tasks   sync.WaitGroup
 	restart *time.Timer
 	probing context.CancelFunc
-	over    bool // the actor may end
+	over    bool   // the actor may end
+	restore string // the checkpoint that the start under way continues from; empty: none
 	// chores are done once the present call has been answered and before the next one: what nobody waits for, but what
 	// the next call must find done.
 	chores []func(ctx context.Context)

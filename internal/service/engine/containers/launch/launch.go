@@ -129,6 +129,8 @@ type Joins struct {
 	Net, IPC, PID, User string
 	// Shm is the other container's shared memory directory.
 	Shm string
+	// Restore is the directory of a checkpoint to begin from; empty begins anew.
+	Restore string
 	// LinkEnv are the variables that tell of linked containers.
 	LinkEnv []string
 	// Files is the directory whose hosts, hostname and resolv.conf are shared; empty for own files.
@@ -190,7 +192,7 @@ func (l *Launcher) prepare(ctx context.Context, rec *core.Record, p *Prepared, r
 	if err != nil {
 		return err
 	}
-	launch.Spec = p.Spec
+	launch.Spec, launch.Restore = p.Spec, j.Restore
 	p.Process, err = l.Runtime.Spawn(ctx, launch)
 	if err != nil {
 		return fmt.Errorf("spawn shim: %w", err)
