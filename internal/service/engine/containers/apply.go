@@ -147,7 +147,7 @@ const startGrace = 5 * time.Second
 
 // bringUp starts a run; the runtime's work is waited for until patient ends.
 func (s *Service) bringUp(ctx, patient context.Context, h *handle, rec *core.Record) error {
-	joins, err := s.joins(rec)
+	joins, err := s.launcher.JoinsOf(rec, s.recordOf)
 	if err != nil {
 		return err
 	}

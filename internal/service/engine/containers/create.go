@@ -132,9 +132,9 @@ func (s *Service) unbuild(ctx context.Context, rec *core.Record) {
 
 // mountsOf serves volumes-from.
 func (s *Service) mountsOf(ref string) ([]core.Mount, error) {
-	h, err := s.named(ref)
+	rec, err := launch.Named(ref, s.recordOf)
 	if err != nil {
 		return nil, err
 	}
-	return h.record().Mounts, nil
+	return rec.Mounts, nil
 }

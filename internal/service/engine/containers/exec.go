@@ -284,7 +284,7 @@ func (s *Service) execProcess(h *handle, l *live, req *container.ExecCreateReque
 	rec := h.record()
 	spec := l.spec.Load()
 	if spec == nil {
-		joins, err := s.joins(rec)
+		joins, err := s.launcher.JoinsOf(rec, s.recordOf)
 		if err != nil {
 			return nil, err
 		}

@@ -30,7 +30,7 @@ func (s *Service) Inspect(ctx context.Context, ref string, o InspectOptions) (*c
 	rec := h.record()
 	p, args := rec.Command()
 	dir := s.deps.Disk.Dir(rec.ID)
-	names := s.namesDir(rec)
+	names := s.launcher.NamesDir(rec, s.recordOf)
 	r := &container.InspectResponse{
 		ID: rec.ID, Created: rec.Created.Format(time.RFC3339Nano), Path: p, Args: args, State: rec.State.View(),
 		Image: rec.Image.ID.String(), Name: "/" + rec.Name, RestartCount: rec.State.RestartCount,

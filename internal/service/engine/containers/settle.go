@@ -33,7 +33,7 @@ func (s *Service) settle(ctx context.Context, rec *core.Record, r CreateRequest,
 	if hc.RestartPolicy.Name == "" {
 		hc.RestartPolicy.Name = container.RestartPolicyDisabled
 	}
-	if err := s.checkJoins(rec); err != nil {
+	if err := s.launcher.CheckJoins(rec, s.recordOf); err != nil {
 		return nil, err
 	}
 	s.settleHostname(rec)
