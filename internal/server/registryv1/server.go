@@ -137,9 +137,10 @@ var (
 		"diff":     {http.MethodGet: reading(getDiff)},
 	}
 	repositoryRoutes = map[string]methods{
-		"":           {http.MethodDelete: on(auth.Delete, deleteRepository)},
-		"tags":       {http.MethodGet: on(auth.Read, getTags), http.MethodDelete: on(auth.Delete, deleteRepository)},
-		"tag":        {http.MethodGet: on(auth.Read, getTag), http.MethodPut: on("", putTag), http.MethodDelete: on("", deleteTag)},
+		"":     {http.MethodDelete: on(auth.Delete, deleteRepository)},
+		"tags": {http.MethodGet: on(auth.Read, getTags), http.MethodDelete: on(auth.Delete, deleteRepository)},
+		"tag": {http.MethodGet: on(auth.Read, getTag), http.MethodPut: forAny(putTag, auth.Create, auth.Update),
+			http.MethodDelete: forAny(deleteTag, auth.Delete, auth.Create, auth.Update)},
 		"json":       {http.MethodGet: on(auth.Read, getSummary)},
 		"tagjson":    {http.MethodGet: on(auth.Read, getSummary)},
 		"properties": {http.MethodGet: on(auth.Read, getProperties), http.MethodPut: on(auth.Update, putProperties)},

@@ -50,7 +50,7 @@ func (x *exchange) enter(repo distribution.RepoName, actions ...auth.Action) err
 			return err
 		}
 		session = &g
-	case session != nil && (!x.gate.Options().Standalone || fits(session, repo, actions)):
+	case session != nil && (fits(session, repo, actions) || !x.mayEnterAlone()):
 	default:
 		return x.enterAlone()
 	}
@@ -69,10 +69,13 @@ func covers(g *hub.Grant, t wirev1.Token) bool {
 	return string(g.Repo) == t.Repository && string(g.Access) == t.Access
 }
 
-// fits says that a session is for a request. In standalone mode one that is not is as good as none: nobody needs one there.
+// fits says that a session is for a request. One that is not is as good as none where there is another way in.
 func fits(g *hub.Grant, repo distribution.RepoName, actions []auth.Action) bool {
-	return (repo == "" || g.Repo == repo) &&
-		slices.ContainsFunc(actions, func(a auth.Action) bool { return a == "" || g.Allows(string(a)) })
+	return (repo == "" || g.Repo == repo) && slices.ContainsFunc(actions, func(a auth.Action) bool { return g.Allows(string(a)) })
+}
+
+func (x *exchange) mayEnterAlone() bool {
+	return x.gate.Options().Standalone || x.r.Header.Get("Authorization") != ""
 }
 
 // redeem uses the token up and gives the client a session for it.
@@ -189,20 +192,25 @@ func writing(do action) action {
 	}
 }
 
-// on is for repositories; an empty action is asked for by do itself. A name with one part may be that of a repository
-// that clients of today have pushed: they know no library.
+// on is for repositories. A name with one part may be that of a repository that clients of today have pushed: they know no
+// library.
 func on(a auth.Action, do action) action {
-	return func(x *exchange) error {
-		if err := x.enter(x.repo, a); err != nil {
-			return err
-		}
+	return forAny(func(x *exchange) error {
 		if a == auth.Read {
 			x.preferKnown()
 		}
-		if a != "" {
-			if err := x.may(x.repo, a, x.target.Tag); err != nil {
-				return err
-			}
+		if err := x.may(x.repo, a, x.target.Tag); err != nil {
+			return err
+		}
+		return do(x)
+	}, a)
+}
+
+// forAny is for what takes one of several actions; do asks which.
+func forAny(do action, actions ...auth.Action) action {
+	return func(x *exchange) error {
+		if err := x.enter(x.repo, actions...); err != nil {
+			return err
 		}
 		return do(x)
 	}
