@@ -58,6 +58,7 @@ func cli(t *testing.T, d *harness.Daemon, args ...string) (in io.WriteCloser, ou
 }
 
 func TestAttach(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 

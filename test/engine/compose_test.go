@@ -47,6 +47,7 @@ func TestCompose(t *testing.T) {
 	if _, err := exec.LookPath("docker-compose"); err != nil {
 		t.Skip("docker-compose is not installed: make test installs it")
 	}
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 	dir := t.TempDir()
@@ -66,13 +67,23 @@ func TestCompose(t *testing.T) {
 		}
 		return r.Out + r.Err
 	}
+	began := stampNow()
 	compose("up", "-d")
 	harness.Eventually(t, 20*time.Second, "app reads from the store", func() bool {
 		return strings.Contains(compose("logs", "app"), "app got from-the-store")
 	})
-	if out := compose("ps"); strings.Count(out, "Up") != 3 {
+	if out := compose("ps"); strings.Count(out, "Up") != 3 || !strings.Contains(out, "Up (healthy)") {
 		t.Errorf("ps:\n%s", out)
 	}
+	// The application waited for the store's health; what it shares with it is internal; the data lies in the volume.
+	order := d.OK("events", "--since", began, "--until", stampNow(), "--filter", "type=container", "--filter", "event=health_status", "--filter", "event=start", "--format", "{{.Action}} {{.Actor.Attributes.name}}")
+	if healthy, app := strings.Index(order, "health_status: healthy three_store_1"), strings.Index(order, "start three_app_1"); healthy < 0 || app < healthy {
+		t.Errorf("the application did not wait for the store's health:\n%s", order)
+	}
+	says(t, d, "true", "network", "inspect", "-f", "{{.Internal}}", "three_back")
+	says(t, d, "three", "volume", "inspect", "-f", `{{index .Labels "com.docker.compose.project"}}`, "three_data")
+	says(t, d, "from-the-store", "run", "--rm", "-v", "three_data:/d", "busybox", "cat", "/d/index.html")
+	says(t, d, "three_back three_front", "inspect", "-f", "{{range $n, $_ := .NetworkSettings.Networks}}{{$n}} {{end}}", "three_app_1")
 	if out := compose("exec", "-T", "app", "sh", "-c", "echo $COLOUR"); !strings.Contains(out, "blue") {
 		t.Errorf("exec: %q", out)
 	}
@@ -83,7 +94,11 @@ func TestCompose(t *testing.T) {
 	if out := compose("ps", "-q", "app"); len(strings.Fields(out)) != 3 {
 		t.Errorf("scaled: %q", out)
 	}
+	before := d.OK("inspect", "-f", "{{.State.StartedAt}}", "three_app_1")
 	compose("restart", "-t", "1", "app")
+	if after := d.OK("inspect", "-f", "{{.State.StartedAt}}", "three_app_1"); after == before {
+		t.Error("restart left the container alone")
+	}
 	compose("stop", "-t", "1", "store")
 	if out := compose("ps"); !strings.Contains(out, "Exit") {
 		t.Errorf("ps after stop:\n%s", out)
@@ -150,10 +165,81 @@ except docker.errors.NotFound:
 print("ok", version)
 `
 
+// pythonApplication is the same application by the Python client.
+const pythonApplication = `
+import docker, sys, time
+c = docker.DockerClient(base_url=sys.argv[1], version="1.41", timeout=60)
+def eventually(what, ok):
+    end = time.time() + 30
+    while not ok():
+        assert time.time() < end, what
+        time.sleep(0.05)
+back = c.networks.create("pyback", internal=True, labels={"app": "py"})
+front = c.networks.create("pyfront")
+data = c.volumes.create("pydata", labels={"app": "py"})
+store = c.containers.create("busybox", ["sh", "-c", "echo from-the-store >/data/index.html; exec httpd -f -p 8000 -h /data"], name="pystore",
+    volumes={"pydata": {"bind": "/data", "mode": "rw"}}, labels={"app": "py", "tier": "back"},
+    healthcheck={"test": ["CMD", "wget", "-qO-", "http://127.0.0.1:8000/"], "interval": 200000000, "retries": 20})
+c.networks.get("bridge").disconnect(store)
+back.connect(store, aliases=["db"])
+store.start()
+def healthy():
+    store.reload()
+    return store.attrs["State"]["Health"]["Status"] == "healthy"
+eventually("the store is healthy", healthy)
+def app(n):
+    a = c.containers.create("busybox", ["sh", "-c", "wget -qO /answer http://db:8000/ && echo app got $(cat /answer) && exec sleep 1000"], name="pyapp%d" % n,
+        labels={"app": "py", "tier": "app"}, environment={"COLOUR": "blue"}, network="pyback")
+    front.connect(a)
+    a.start()
+    return a
+apps = [app(n) for n in range(3)] # scaled
+web = c.containers.run("busybox", ["httpd", "-f", "-p", "80", "-h", "/etc"], name="pyweb", detach=True, network="pyfront", ports={"80/tcp": 18099}, labels={"app": "py"}, restart_policy={"Name": "unless-stopped"})
+for a in apps:
+    eventually("it reads from the store by its alias", lambda: a.logs() == b"app got from-the-store\n")
+assert len(c.containers.list(filters={"label": ["app=py", "tier=app"]})) == 3
+assert apps[0].exec_run(["sh", "-c", "echo $COLOUR"]).output == b"blue\n"
+back.reload()
+assert sorted(x.name for x in back.containers) == ["pyapp0", "pyapp1", "pyapp2", "pystore"], back.containers
+begun = apps[0].attrs["State"]["StartedAt"]
+apps[0].restart(timeout=0)
+apps[0].reload()
+assert apps[0].attrs["State"]["StartedAt"] != begun and apps[0].status == "running"
+eventually("it ran again", lambda: apps[0].logs().count(b"got") == 2)
+try:
+    back.remove()
+    raise AssertionError("a network in use was removed")
+except docker.errors.APIError as e:
+    assert "has active endpoints" in str(e), e
+for x in apps + [web, store]: # down
+    x.stop(timeout=0)
+    x.remove(v=True)
+for n in (back, front):
+    n.remove()
+data.remove()
+assert not c.containers.list(all=True) and not c.volumes.list() and len(c.networks.list()) == 3
+print("ok")
+`
+
+func TestPythonApplication(t *testing.T) {
+	if exec.Command("/usr/bin/python3", "-c", "import docker").Run() != nil {
+		t.Skip("python3-docker is not installed: make test installs it")
+	}
+	t.Parallel()
+	d := harness.Start(t)
+	d.Busybox()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	if r := d.Exec(ctx, nil, "/usr/bin/python3", "-c", pythonApplication, "unix://"+d.Socket); r.Code != 0 || r.Out != "ok\n" {
+		t.Errorf("exit %d\n%s%s", r.Code, r.Out, r.Err)
+	}
+}
+
 func TestPythonClient(t *testing.T) {
 	if exec.Command("/usr/bin/python3", "-c", "import docker").Run() != nil {
 		t.Skip("python3-docker is not installed: make test installs it")
 	}
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 	script := filepath.Join(t.TempDir(), "client.py")

@@ -10,6 +10,7 @@ import (
 
 // TestVolumeEvents: docker's events of volumes that containers use, with its attributes.
 func TestVolumeEvents(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 	begin := time.Now().Add(-time.Second).Format(time.RFC3339Nano)
@@ -35,6 +36,7 @@ func TestVolumeEvents(t *testing.T) {
 
 // TestForwardingIsKnown: info tells what the networks have made of the host, not what they found.
 func TestForwardingIsKnown(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t)
 	if out := d.OK("info", "-f", "{{.IPv4Forwarding}} {{.Warnings}}"); !strings.HasPrefix(out, "true") || strings.Contains(out, "forwarding is disabled") {
 		t.Errorf("info says %q", out)

@@ -14,6 +14,7 @@ import (
 )
 
 func TestImages(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 
@@ -112,6 +113,7 @@ func registryInNet(t *testing.T, d *harness.Daemon) string {
 }
 
 func TestRegistryRoundTrip(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 	host := registryInNet(t, d)

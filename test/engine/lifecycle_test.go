@@ -12,6 +12,7 @@ import (
 )
 
 func TestLifecycle(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 

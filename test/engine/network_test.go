@@ -12,6 +12,7 @@ import (
 )
 
 func TestNetworks(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 	d.OK("network", "create", "--subnet", "10.77.0.0/24", "--gateway", "10.77.0.1", "app")
@@ -145,6 +146,7 @@ func TestNetworks(t *testing.T) {
 }
 
 func TestVolumes(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 	d.OK("volume", "create", "--label", "a=b", "data")
@@ -174,6 +176,7 @@ func TestVolumes(t *testing.T) {
 }
 
 func TestSystem(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 	if out := d.OK("version", "--format", "{{.Server.APIVersion}} {{.Server.MinAPIVersion}} {{.Server.Os}}"); out != "1.55 1.0 linux" {

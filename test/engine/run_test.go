@@ -13,6 +13,7 @@ import (
 )
 
 func TestRun(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 
