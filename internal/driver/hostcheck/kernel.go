@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	goruntime "runtime"
 	"strings"
@@ -94,7 +95,8 @@ func writeThrough(merged string) error {
 	return os.WriteFile(filepath.Join(merged, "file"), []byte("above"), 0o644)
 }
 
-// checkNftables writes what the engine needs, a nat chain with a rule, into a fresh network namespace.
+// checkNftables writes what the engine needs, a nat chain with a rule, into a fresh network namespace. A host without
+// nf_tables will do with iptables.
 func checkNftables(context.Context) (string, error) {
 	err := onThread(unix.CLONE_NEWNET, func() error {
 		conn, err := nftables.New()
@@ -116,10 +118,22 @@ func checkNftables(context.Context) (string, error) {
 		}
 		return err
 	})
-	if err != nil {
-		return "", err
+	if err == nil {
+		return "tables, nat and masquerading work", nil
 	}
-	return "tables, nat and masquerading work", nil
+	if checkIPTables() == nil {
+		return fmt.Sprintf("not here (%v); iptables works and is used instead", err), nil
+	}
+	return "", err
+}
+
+// checkIPTables writes a chain with iptables into a fresh network namespace.
+func checkIPTables() error {
+	return onThread(unix.CLONE_NEWNET, func() error {
+		cmd := exec.Command("iptables-restore", "-w", "10", "--noflush")
+		cmd.Stdin = strings.NewReader("*nat\n:LONGSHORE-CHECK - [0:0]\n-A LONGSHORE-CHECK -j MASQUERADE\nCOMMIT\n")
+		return cmd.Run()
+	})
 }
 
 // checkBridge makes a bridge with a veth pair on it in a fresh network namespace.
