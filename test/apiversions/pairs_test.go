@@ -205,10 +205,30 @@ func TestEveryPairSucceeds(t *testing.T) {
 			w.succeed(v(t, d, at), e)
 		}
 	}
+	w.pullProgress()
 	if did < 2*rows-2 { // of which some are of one version only
 		t.Errorf("%d pairs of %d endpoints", did, rows)
 	}
 	t.Logf("%d pairs of %d endpoints", did, rows)
+}
+
+// pullProgress: plain text in 1.0, objects from 1.1, in objects of their own from 1.8.
+func (w *workshop) pullProgress() {
+	for _, c := range []struct {
+		version      string
+		json, detail bool
+	}{{"1.0", false, false}, {"1.1", true, false}, {"1.7", true, false}, {"1.8", true, true}, {newest, true, true}} {
+		for _, path := range []string{"/images/create?fromImage=" + w.host + "/pair&tag=1", "/images/" + w.host + "/pair/push?tag=1"} {
+			body := ""
+			if strings.Contains(path, "/push") {
+				body = "{}"
+			}
+			a := v(w.t, w.d, c.version).want(200, "POST", path, body, "X-Registry-Auth: e30=")
+			if strings.HasPrefix(a.body, "{") != c.json || strings.Contains(a.body, "progressDetail") && !c.detail {
+				w.t.Errorf("%s %s: %q", c.version, path, a.body)
+			}
+		}
+	}
 }
 
 func (w *workshop) succeed(c client, e endpoint) {
