@@ -43,3 +43,22 @@ func TestSubordinate(t *testing.T) {
 		t.Error(n)
 	}
 }
+
+func FuzzSubordinate(f *testing.F) {
+	f.Add("me:100000:65536\n", "me", 1000)
+	f.Add("1000:1:1\nme:4294967295:4294967295", "me", 1000)
+	f.Fuzz(func(t *testing.T, file, name string, id int) {
+		list, err := Subordinate(file, name, id)
+		if err != nil {
+			return
+		}
+		next := 0
+		for _, r := range list {
+			if r.Inside != next || r.Size <= 0 || r.Outside < 0 {
+				t.Fatalf("%+v in %v", r, list)
+			}
+			next += r.Size
+		}
+		_ = Free(file)
+	})
+}
