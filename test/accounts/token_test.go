@@ -57,7 +57,9 @@ type entry struct {
 
 type tokenClaims struct {
 	jwt.RegisteredClaims
-	Access []entry `json:"access"`
+	Access      []entry  `json:"access"`
+	Methods     []string `json:"amr"`
+	Fingerprint string   `json:"fpr"`
 }
 
 // get asks for a token; user is empty for nobody.

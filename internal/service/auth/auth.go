@@ -57,6 +57,8 @@ type Subject struct {
 	Own bool
 	// Expires is when an API key ends; zero for never and for other methods.
 	Expires time.Time
+	// fingerprint is that of the password when a token of ours was given.
+	fingerprint string
 }
 
 // IsAnonymous says that nothing was proved. A token of ours may stand for nobody.
@@ -275,17 +277,24 @@ func (s *Service) login(ctx context.Context, st *state, in login) (*Subject, err
 	return nil, ErrCredentials
 }
 
-// fromToken takes a token. One of ours is worth nothing once its user has gone.
+// fromToken takes a token. One of ours is worth nothing once its user has gone, or has another password.
 func (s *Service) fromToken(ctx context.Context, st *state, token string) (*Subject, error) {
 	who, err := st.bearer.verify(token)
 	if err != nil || !who.Own || who.Name == "" {
 		return who, err
 	}
-	admin, err := st.stillThere(ctx, who.Name, who.Proof)
+	who.Groups = st.policy.GroupsOf(who.Name)
+	if who.Proof != Password {
+		return who, nil
+	}
+	k, err := st.present(ctx, who.Name)
 	if err != nil {
 		return nil, err
 	}
-	who.Admin, who.Groups = admin, st.policy.GroupsOf(who.Name)
+	if k.fingerprint() != who.fingerprint {
+		return nil, ErrCredentials // the password has changed
+	}
+	who.Admin = k.admin
 	return who, nil
 }
 
@@ -295,14 +304,17 @@ func (st *state) stillThere(ctx context.Context, user string, proof Method) (adm
 	if proof != Password {
 		return false, nil
 	}
-	who, err := st.lookup(ctx, user)
-	switch {
-	case err != nil:
-		return false, notFound(err)
-	case !who.active:
-		return false, ErrInactive
+	k, err := st.present(ctx, user)
+	return k.admin, err
+}
+
+// present is lookup for those who may log in.
+func (st *state) present(ctx context.Context, user string) (known, error) {
+	k, err := st.lookup(ctx, user)
+	if err == nil && !k.active {
+		err = ErrInactive
 	}
-	return who.admin, nil
+	return k, notFound(err)
 }
 
 // notFound turns a missing row into ErrCredentials and keeps other errors.

@@ -127,6 +127,8 @@ type claims struct {
 	Access grants `json:"access"`
 	// Methods is how the subject of one of our own tokens proved its name (RFC 8176).
 	Methods []Method `json:"amr"`
+	// Fingerprint is that of the subject's password.
+	Fingerprint string `json:"fpr"`
 }
 
 // grants reads the claim as it is seen in the world: a list, or null.
@@ -168,6 +170,7 @@ func (b *bearer) verify(token string) (*Subject, error) {
 	if len(c.Methods) == 1 {
 		who.Proof = c.Methods[0]
 	}
+	who.fingerprint = c.Fingerprint
 	kid, _ := parsed.Header["kid"].(string)
 	b.seen.add(token, who, kid, c.ExpiresAt.Time)
 	return who, nil

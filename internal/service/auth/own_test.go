@@ -51,10 +51,14 @@ func (o *oneKey) config() *auth.BearerConfig {
 	return &auth.BearerConfig{Service: "registry", Issuer: "us", Own: o}
 }
 
-func claimsOf(user string, at time.Time, grants ...auth.Grant) jwt.MapClaims {
+func claimsOf(t testing.TB, s *auth.Service, user string, at time.Time, grants ...auth.Grant) jwt.MapClaims {
+	t.Helper()
 	c := jwt.MapClaims{"iss": "us", "aud": "registry", "sub": user, "nbf": at.Unix(), "exp": at.Add(5 * time.Minute).Unix(), "access": grants}
 	if user != "" {
 		c["amr"] = []string{"password"}
+		if _, fingerprint, err := s.Recall(t.Context(), user); err == nil {
+			c["fpr"] = fingerprint
+		}
 	}
 	return c
 }
@@ -87,7 +91,7 @@ func TestOwnTokensAreWorthTheirSubject(t *testing.T) {
 		}
 		return who
 	}
-	alice := use(claimsOf("alice", c.now(), inRepo("team/app", "pull", "push"), inRepo("secret/app", "pull", "push")))
+	alice := use(claimsOf(t, s, "alice", c.now(), inRepo("team/app", "pull", "push"), inRepo("secret/app", "pull", "push")))
 	if !alice.Own || alice.IsAnonymous() || alice.Proof != auth.Password {
 		t.Errorf("%+v", alice)
 	}
@@ -109,10 +113,10 @@ func TestOwnTokensAreWorthTheirSubject(t *testing.T) {
 	if err := s.Reload(cfg); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Authorize(use(claimsOf("alice", c.now(), inRepo("team/app", "pull"))), auth.Query{Action: auth.Read, Repo: "team/app"}); !errors.Is(err, errdefs.ErrPermissionDenied) {
+	if err := s.Authorize(use(claimsOf(t, s, "alice", c.now(), inRepo("team/app", "pull"))), auth.Query{Action: auth.Read, Repo: "team/app"}); !errors.Is(err, errdefs.ErrPermissionDenied) {
 		t.Errorf("%v", err)
 	}
-	nobody := use(claimsOf("", c.now(), inRepo("team/app", "pull")))
+	nobody := use(claimsOf(t, s, "", c.now(), inRepo("team/app", "pull")))
 	if !nobody.IsAnonymous() || !errors.Is(s.Authorize(nobody, auth.Query{Action: auth.Read, Repo: "team/app"}), errdefs.ErrUnauthenticated) {
 		t.Errorf("%+v", nobody)
 	}
@@ -127,7 +131,7 @@ func TestOwnTokensAreWorthTheirSubject(t *testing.T) {
 	if err := s.Authorize(nobody, auth.Query{Action: auth.Read, Repo: "team/app"}); !errors.Is(err, errdefs.ErrUnauthenticated) {
 		t.Error(err)
 	}
-	if _, err := s.Authenticate(t.Context(), bearer(k.sign(t, claimsOf("mallory", c.now())))); !errors.Is(err, auth.ErrCredentials) {
+	if _, err := s.Authenticate(t.Context(), bearer(k.sign(t, claimsOf(t, s, "mallory", c.now())))); !errors.Is(err, auth.ErrCredentials) {
 		t.Errorf("a user who is not there: %v", err)
 	}
 }
@@ -136,7 +140,7 @@ func TestOwnTokensAreWorthTheirSubject(t *testing.T) {
 func TestOwnTokensEnd(t *testing.T) {
 	k, c := newKey(t), newClock()
 	s := newService(t, auth.Config{HTPasswd: passwd(t, "alice"), Bearer: k.config(), Now: c.now})
-	token := k.sign(t, claimsOf("alice", c.now()))
+	token := k.sign(t, claimsOf(t, s, "alice", c.now()))
 	try := func() error { _, err := s.Authenticate(t.Context(), bearer(token)); return err }
 	c.add(-time.Second)
 	if err := try(); !errors.Is(err, auth.ErrCredentials) {
@@ -156,9 +160,14 @@ func TestOwnTokensEnd(t *testing.T) {
 	if err := try(); !errors.Is(err, auth.ErrCredentials) {
 		t.Errorf("after its time: %v", err)
 	}
-	token = k.sign(t, claimsOf("alice", c.now()))
+	token = k.sign(t, claimsOf(t, s, "alice", c.now()))
 	if err := try(); err != nil {
 		t.Error(err)
+	}
+	stale := claimsOf(t, s, "alice", c.now())
+	stale["fpr"] = "another password's"
+	if _, err := s.Authenticate(t.Context(), bearer(k.sign(t, stale))); !errors.Is(err, auth.ErrCredentials) {
+		t.Errorf("the password has changed: %v", err)
 	}
 	k.name = "another" // the key is forgotten
 	if err := try(); !errors.Is(err, auth.ErrCredentials) {
@@ -169,7 +178,7 @@ func TestOwnTokensEnd(t *testing.T) {
 		"audience": func(m jwt.MapClaims) { m["aud"] = "other" }, "issuer": func(m jwt.MapClaims) { m["iss"] = "other" },
 		"no end": func(m jwt.MapClaims) { delete(m, "exp") }, "no audience": func(m jwt.MapClaims) { delete(m, "aud") },
 	} {
-		m := claimsOf("alice", c.now())
+		m := claimsOf(t, s, "alice", c.now())
 		change(m)
 		if _, err := s.Authenticate(t.Context(), bearer(k.sign(t, m))); !errors.Is(err, auth.ErrCredentials) {
 			t.Errorf("%s: %v", name, err)
@@ -224,7 +233,7 @@ func TestChain(t *testing.T) {
 // FuzzOwnToken: nothing but what our key has signed is taken.
 func FuzzOwnToken(f *testing.F) {
 	k, c := newKey(f), newClock()
-	good := k.sign(f, claimsOf("", c.now(), inRepo("a", "pull")))
+	good := k.sign(f, claimsOf(f, nil, "", c.now(), inRepo("a", "pull")))
 	parts := strings.Split(good, ".")
 	for _, seed := range []string{good, good + ".", parts[0] + ".." + parts[2], "eyJhbGciOiJub25lIn0.e30.", parts[0] + "." + parts[1] + ".", "a.b.c", "", "...."} {
 		f.Add(seed)
@@ -250,7 +259,7 @@ func BenchmarkOwnToken(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	in := bearer(k.sign(b, claimsOf("", time.Now(), inRepo("a", "pull"))))
+	in := bearer(k.sign(b, claimsOf(b, nil, "", time.Now(), inRepo("a", "pull"))))
 	for b.Loop() {
 		if _, err := s.Authenticate(context.Background(), in); err != nil {
 			b.Fatal(err)

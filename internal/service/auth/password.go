@@ -37,6 +37,9 @@ type known struct {
 	active, admin bool
 }
 
+// fingerprint changes when the password does, and tells nothing of it.
+func (k known) fingerprint() string { return account.Hash("fingerprint " + k.hash)[:32] }
+
 func (st *state) lookup(ctx context.Context, user string) (known, error) {
 	if st.passwd != nil {
 		if hash, ok := st.passwd.hash(user); ok {
@@ -192,14 +195,11 @@ func (s *Service) Knows(user string) bool {
 // password does. It is ErrCredentials for those who have gone.
 func (s *Service) Recall(ctx context.Context, user string) (who *Subject, fingerprint string, err error) {
 	st := s.state.Load()
-	k, err := st.lookup(ctx, user)
-	switch {
-	case err != nil:
-		return nil, "", notFound(err)
-	case !k.active:
-		return nil, "", ErrInactive
+	k, err := st.present(ctx, user)
+	if err != nil {
+		return nil, "", err
 	}
 	who = st.subject(user, Password, Password)
 	who.Admin = k.admin
-	return who, account.Hash(k.hash), nil
+	return who, k.fingerprint(), nil
 }

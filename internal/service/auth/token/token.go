@@ -103,6 +103,8 @@ type claims struct {
 	ID        string        `json:"jti"`
 	Access    []auth.Grant  `json:"access"`
 	Methods   []auth.Method `json:"amr,omitempty"`
+	// Fingerprint is that of the subject's password: the token ends with it.
+	Fingerprint string `json:"fpr,omitempty"`
 }
 
 // skew is how far the clocks of instances may differ.
@@ -125,7 +127,7 @@ func (s *Service) Issue(ctx context.Context, who *auth.Subject, r Request) (Answ
 	now := s.cfg.Now()
 	a := Answer{Issued: now, Life: s.life(who, now), Scope: scopeText(granted)}
 	var err error
-	if a.Token, err = s.sign(who, granted, now, a.Life); err != nil {
+	if a.Token, err = s.sign(ctx, who, granted, a); err != nil {
 		return Answer{}, err
 	}
 	if r.Offline {
@@ -150,17 +152,23 @@ func (s *Service) checkService(name string) error {
 	return nil
 }
 
-func (s *Service) sign(who *auth.Subject, granted []auth.Grant, now time.Time, life time.Duration) (string, error) {
+func (s *Service) sign(ctx context.Context, who *auth.Subject, granted []auth.Grant, a Answer) (string, error) {
 	key, err := s.keys.Signer()
 	if err != nil {
 		return "", err
 	}
+	now := a.Issued
 	c := claims{
-		Issuer: s.cfg.Issuer, Subject: who.Name, Audience: s.cfg.Service, Expires: now.Add(life).Unix(),
+		Issuer: s.cfg.Issuer, Subject: who.Name, Audience: s.cfg.Service, Expires: now.Add(a.Life).Unix(),
 		NotBefore: now.Add(-skew).Unix(), IssuedAt: now.Unix(), ID: account.NewSecret(), Access: granted,
 	}
 	if who.Name != "" {
 		c.Methods = []auth.Method{who.Proof}
+	}
+	if who.Name != "" && who.Proof == auth.Password {
+		if _, c.Fingerprint, err = s.auth.Recall(ctx, who.Name); err != nil {
+			return "", err
+		}
 	}
 	t := &jwt.Token{Method: jwt.SigningMethodES256, Claims: c, Header: map[string]any{
 		"typ": "JWT", "alg": "ES256", "kid": key.ID, "x5c": []string{base64.StdEncoding.EncodeToString(key.Certificate)},
