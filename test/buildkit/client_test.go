@@ -29,7 +29,7 @@ func TestClient(t *testing.T) {
 	for name, part := range map[string]func(*testing.T, *harness.Daemon, *client.Client){
 		"image": testImage, "secret": testSecret, "ssh agent": testSSH, "files": testFiles, "archives": testArchives,
 		"failure": testFailure, "local cache": testLocalCache, "attestations": testAttestations, "platforms": testPlatforms,
-		"workers": testWorkers, "cache mount": testCacheMount,
+		"workers": testWorkers, "cache mount": testCacheMount, "SBOM": testSBOM,
 	} {
 		t.Run(name, func(t *testing.T) { part(t, d, c) })
 	}
@@ -239,5 +239,28 @@ func testCacheMount(t *testing.T, d *harness.Daemon, c *client.Client) {
 		if s := must(t, c, opt); !strings.Contains(s.log, "count="+want) {
 			t.Errorf("turn %s: %s", want, s.log)
 		}
+	}
+}
+
+// testSBOM has a scanner of its own: a scanner finds where to write in its environment.
+func testSBOM(t *testing.T, d *harness.Daemon, c *client.Client) {
+	scanner := options(t, lines("FROM busybox", "COPY statement.json scan.sh /", `CMD ["sh","/scan.sh"]`), map[string]string{
+		"statement.json": `{"_type":"https://in-toto.io/Statement/v0.1","predicateType":"https://spdx.dev/Document","predicate":{"spdxVersion":"SPDX-2.3","name":"found"}}`,
+		"scan.sh":        "cp /statement.json $BUILDKIT_SCAN_DESTINATION/sbom.spdx.json",
+	})
+	scanner.Exports = image("docker.io/library/scanner:1")
+	must(t, c, scanner)
+	opt := options(t, lines("FROM busybox", "RUN echo scanned > /s"), nil)
+	opt.FrontendAttrs["attest:sbom"] = "generator=scanner:1"
+	opt.Exports = image("docker.io/library/scanned:1")
+	must(t, c, opt)
+	path := filepath.Join(t.TempDir(), "scanned.tar")
+	d.OK("save", "-o", path, "scanned:1")
+	f, err := os.ReadFile(path)
+	if err != nil || !strings.Contains(string(f), "spdx.dev") {
+		t.Errorf("no SBOM in the image: %v", err)
+	}
+	if got := d.OK("run", "--rm", "scanned:1", "cat", "/s"); got != "scanned" {
+		t.Errorf("container wrote %q", got)
 	}
 }

@@ -52,7 +52,7 @@ func newCore(ctx context.Context, cfg Config, deps Deps) (*core, error) {
 	if c.controller, err = newController(ctx, cfg, c); err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
-	c.server = newServer(c.controller)
+	c.server = newServer(c.controller, cfg.idle)
 	return c, nil
 }
 

@@ -3,7 +3,7 @@ package buildkit
 import (
 	"context"
 	"fmt"
-	"runtime"
+	"runtime/debug"
 	"time"
 
 	"github.com/moby/buildkit/client"
@@ -81,13 +81,11 @@ func (b *Builder) Run(ctx context.Context) error {
 	}
 }
 
-// tidy removes what steps leave. What a failed step worked on is held by its error, and BuildKit lets go of it when Go's
-// collector finds the error, which in an idle process would be minutes later.
+// tidy removes what builds leave. What a failed one worked on is held by its error, and BuildKit lets go of it when Go's
+// collector finds the error: in an idle process that would be minutes later. The memory of builds goes back too.
 func (b *Builder) tidy() {
 	removeSSHDirs(time.Now())
-	if c := b.opened(); c != nil && c.worker.steps.forget() {
-		runtime.GC()
-	}
+	debug.FreeOSMemory()
 }
 
 // shrink carries the policies out, when the builder is in use.

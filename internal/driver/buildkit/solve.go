@@ -85,6 +85,7 @@ func (b *Builder) Solve(ctx context.Context, r build.Request, progress chan<- *c
 	if !b.running.add(r.ID, cancel) {
 		return build.Result{}, fault.Conflict("build %s is running already", r.ID)
 	}
+	defer b.cfg.idle()
 	defer b.running.remove(r.ID)
 	sessionID := r.Session
 	if sessionID == "" {

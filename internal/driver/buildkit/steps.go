@@ -27,7 +27,6 @@ type steps struct {
 
 	mu      sync.Mutex
 	running int
-	failed  bool // a step did, since forget
 }
 
 func newSteps(cgroupParent string, idle func()) *steps {
@@ -72,31 +71,13 @@ func (s *steps) end() {
 	}
 }
 
-// forget tells whether a step has failed since it was asked last.
-func (s *steps) forget() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	was := s.failed
-	s.failed = false
-	return was
-}
-
-// watched runs steps in the network that was asked for and notes failures.
-type watched struct {
-	executor.Executor
-	steps *steps
-}
+// placed runs steps in the network that was asked for.
+type placed struct{ executor.Executor }
 
 // Run implements BuildKit's executor.Executor.
-func (w watched) Run(ctx context.Context, id string, root executor.Mount, mounts []executor.Mount, process executor.ProcessInfo, started chan<- struct{}) (resourcestypes.Recorder, error) {
+func (p placed) Run(ctx context.Context, id string, root executor.Mount, mounts []executor.Mount, process executor.ProcessInfo, started chan<- struct{}) (resourcestypes.Recorder, error) {
 	ctx, process.Meta.ExtraHosts = withNetwork(ctx, process.Meta.ExtraHosts)
-	rec, err := w.Executor.Run(ctx, id, root, mounts, process, started)
-	if err != nil {
-		w.steps.mu.Lock()
-		w.steps.failed = true
-		w.steps.mu.Unlock()
-	}
-	return rec, err
+	return p.Executor.Run(ctx, id, root, mounts, process, started)
 }
 
 // counted is a network provider whose users are counted.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 
+	controlapi "github.com/moby/buildkit/api/services/control"
 	"github.com/moby/buildkit/control"
 	"github.com/moby/buildkit/util/grpcerrors"
 	"golang.org/x/net/http2"
@@ -22,10 +23,16 @@ var (
 	_ build.Wire    = (*Builder)(nil)
 )
 
-// newServer serves BuildKit's control API.
-func newServer(c *control.Controller) *grpc.Server {
+// newServer serves BuildKit's control API; idle is told when a build has ended.
+func newServer(c *control.Controller, idle func()) *grpc.Server {
+	told := func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		if info.FullMethod == controlapi.Control_Solve_FullMethodName {
+			defer idle()
+		}
+		return handler(ctx, req)
+	}
 	s := grpc.NewServer(
-		grpc.UnaryInterceptor(grpcerrors.UnaryServerInterceptor), grpc.StreamInterceptor(grpcerrors.StreamServerInterceptor),
+		grpc.ChainUnaryInterceptor(grpcerrors.UnaryServerInterceptor, told), grpc.StreamInterceptor(grpcerrors.StreamServerInterceptor),
 		grpc.MaxRecvMsgSize(32<<20), grpc.MaxSendMsgSize(32<<20),
 	)
 	c.Register(s)

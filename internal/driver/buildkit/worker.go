@@ -31,7 +31,6 @@ type localWorker struct {
 	*base.Worker
 	images Images
 	store  Store
-	steps  *steps
 	writer *imageexporter.ImageWriter
 
 	unkeyed sync.Map // IDs of sessions whose files nothing is known of: all are read
@@ -51,7 +50,7 @@ func newWorker(cfg Config, deps Deps) (*localWorker, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("make build worker: %w", err), opt.MetadataStore.Close())
 	}
-	return &localWorker{Worker: w, writer: writer, images: deps.Images, store: deps.Store, steps: running}, nil
+	return &localWorker{Worker: w, writer: writer, images: deps.Images, store: deps.Store}, nil
 }
 
 func workerOpt(cfg Config, deps Deps, running *steps) (opt base.WorkerOpt, err error) {
@@ -89,7 +88,7 @@ func workerOpt(cfg Config, deps Deps, running *steps) (opt base.WorkerOpt, err e
 		Platforms:        []ocispec.Platform{platforms.Normalize(platforms.DefaultSpec())},
 		GCPolicy:         policies,
 		BuildkitVersion:  client.BuildkitVersion{Package: version.Package, Version: version.Version, Revision: version.Revision},
-		NetworkProviders: providers, Executor: watched{exec, running}, ResourceMonitor: monitor,
+		NetworkProviders: providers, Executor: placed{exec}, ResourceMonitor: monitor,
 		Snapshotter:  containerdsnapshot.NewSnapshotter(snapshotterName, snaps, namespace, nil),
 		ContentStore: blobs, Applier: apply.NewFileSystemApplier(blobs), Differ: walking.NewWalkingDiff(blobs),
 		ImageStore: deps.Images, RegistryHosts: cfg.Registries.hosts,
