@@ -70,6 +70,9 @@ func rows() []row {
 		{"memory", (*bench).benchMemory},
 		{"load", (*bench).benchLoad},
 		{"ladder", (*bench).benchLadder},
+		{"build", (*bench).benchBuild},
+		{"build-together", (*bench).benchBuildTogether},
+		{"build-upload", (*bench).benchBuildUpload},
 	}
 }
 
