@@ -67,6 +67,7 @@ func TestCancelled(t *testing.T) {
 		}
 		harness.Eventually(t, harnessWait, "the context is being taken in", func() bool { return len(scratch(d)) > 0 })
 		cancel()
+		_ = w.CloseWithError(context.Canceled) // the client waits for its own reader
 		if err := <-done; err == nil {
 			t.Error("answered")
 		}
