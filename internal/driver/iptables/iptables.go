@@ -22,6 +22,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -209,6 +210,9 @@ func (f *Firewall) unknow(ports []firewall.Port) (last []firewall.Port) {
 func (f *Firewall) AddNetwork(n firewall.Network) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if old, had := f.networks[n.Bridge]; had && reflect.DeepEqual(old, n) {
+		return nil
+	}
 	f.networks[n.Bridge] = n
 	return f.install()
 }

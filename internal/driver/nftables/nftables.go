@@ -21,6 +21,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 	"sync"
 
@@ -223,6 +224,9 @@ func (f *Firewall) AddNetwork(n firewall.Network) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	old, had := f.networks[n.Bridge]
+	if had && reflect.DeepEqual(old, n) {
+		return nil
+	}
 	if f.guards(n) {
 		f.networks[n.Bridge] = n
 		return f.install()
