@@ -53,7 +53,7 @@ func steps(d *harness.Daemon) []string {
 	return dirs
 }
 
-// leases counts the operations that hold something in the store against the collector, as the builder's cache says.
+// inUse counts the cache records that something holds.
 func inUse(t *testing.T, d *harness.Daemon) (n int) {
 	t.Helper()
 	resp, err := d.Client().Get("http://d/system/df?type=build-cache&verbose=1")
@@ -144,5 +144,25 @@ func TestKilled(t *testing.T) {
 	}
 	if entries, err := os.ReadDir(filepath.Join(d.DataRoot(), "tmp")); err != nil || len(entries) > 0 {
 		t.Errorf("temporary files: %v %v", entries, err)
+	}
+}
+
+// TestStopped ends the daemon in the middle of a build.
+func TestStopped(t *testing.T) {
+	d := harness.Start(t)
+	d.Busybox()
+	c := connect(t, d)
+	done := waitFor(t.Context(), t, c, options(t, lines("FROM busybox", "RUN echo started; sleep 1000"), nil), "started")
+	d.Stop()
+	if err := <-done; err == nil {
+		t.Error("the build succeeded")
+	}
+	if left := steps(d); len(left) > 0 {
+		t.Errorf("steps run on: %q", left)
+	}
+	d.Up()
+	again := connect(t, d)
+	if s := must(t, again, options(t, lines("FROM busybox", "RUN echo works"), nil)); !strings.Contains(s.log, "works") {
+		t.Errorf("log: %s", s.log)
 	}
 }

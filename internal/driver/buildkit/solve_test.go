@@ -212,3 +212,38 @@ func TestFilesWithTheSameTimes(t *testing.T) {
 		}
 	}
 }
+
+// TestAdoptedLayersOutliveTheEngine opens the stores again: images and cache are as they were.
+func TestAdoptedLayersOutliveTheEngine(t *testing.T) {
+	r := newRig(t)
+	req := plain(t, dockerfile("FROM busybox", "RUN cat /proc/sys/kernel/random/uuid > /random"))
+	req.Output.Names = []string{"kept"}
+	out := r.mustSolve(req)
+	// BuildKit remembers sources' hashes for the whole process, with the database that they came from.
+	if _, err := r.Prune(t.Context(), build.PruneOptions{Filters: []string{"type==source.local"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(r.Close(), r.store.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Solve(t.Context(), req, nil); err == nil {
+		t.Error("a closed builder builds")
+	}
+	again := openRig(t, r.root)
+	if err := again.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := again.store.GarbageCollect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	img, err := again.images.Resolve(t.Context(), "kept", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !again.store.Unpacked(t.Context(), img.ChainID) {
+		t.Error("the image is not unpacked any more")
+	}
+	if same := again.mustSolve(req); same.ID != out.ID {
+		t.Errorf("the cache was lost: %s instead of %s", same.ID, out.ID)
+	}
+}
