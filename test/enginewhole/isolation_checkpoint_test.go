@@ -46,6 +46,7 @@ exec runc $globals run $rest
 `
 
 func TestCheckpoint(t *testing.T) {
+	t.Parallel()
 	if _, err := exec.LookPath("runc"); err != nil {
 		t.Skip("needs runc")
 	}
@@ -137,6 +138,7 @@ func badCheckpoints(t *testing.T, d *harness.Daemon, dir string) {
 
 // TestCheckpointByCRIU: for real where CRIU works, and a clear error where it is not installed.
 func TestCheckpointByCRIU(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t, "--experimental")
 	d.Busybox()
 	if !hasRuntime(d, "runc") {
@@ -164,6 +166,7 @@ func TestCheckpointByCRIU(t *testing.T) {
 }
 
 func TestCheckpointsAreExperimental(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 	d.OK("create", "--name", "box", "busybox")

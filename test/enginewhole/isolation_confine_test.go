@@ -11,6 +11,7 @@ import (
 )
 
 func TestConfinement(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 
@@ -129,6 +130,7 @@ func TestConfinement(t *testing.T) {
 }
 
 func TestSystemdCgroups(t *testing.T) {
+	t.Parallel()
 	if st, err := os.Lstat("/run/systemd/system"); err == nil && st.IsDir() {
 		t.Skip("systemd runs here; this test is about a host without it")
 	}

@@ -13,6 +13,7 @@ import (
 )
 
 func TestDevices(t *testing.T) {
+	t.Parallel()
 	specs := t.TempDir()
 	d := harness.Start(t, "--cdi-spec-dir", specs)
 	d.Busybox()
@@ -73,6 +74,7 @@ func TestDevices(t *testing.T) {
 }
 
 func TestStorage(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 	t.Run("size of the writable layer", func(t *testing.T) {

@@ -72,6 +72,7 @@ func detach(t *testing.T, d *harness.Daemon, path, body, key string) {
 
 // TestEvents does everything that docker tells of and looks for the event.
 func TestEvents(t *testing.T) {
+	t.Parallel()
 	d := harness.New(t)
 	d.Command = "serve" // with a registry, to push to
 	d.Up()
@@ -194,6 +195,7 @@ func otherEvents(t *testing.T, d *harness.Daemon) {
 
 // TestPruneFilters: until, label and label! of every prune.
 func TestPruneFilters(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 	names := func(kind string, args ...string) string {
@@ -259,6 +261,7 @@ func TestPruneFilters(t *testing.T) {
 
 // TestDiskUsage compares df with what is on disk.
 func TestDiskUsage(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 	d.OK("run", "--name", "writer", "-v", "data:/d", "busybox", "sh", "-c", "head -c 3000000 /dev/zero > /big; head -c 1000000 /dev/zero > /d/f")

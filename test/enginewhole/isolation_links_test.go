@@ -9,6 +9,7 @@ import (
 )
 
 func TestLinks(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 	d.OK("run", "-d", "--name", "database", "-e", "PASSWORD=gordon", "--expose", "5432", "--expose", "53/udp", "busybox", "sleep", "600")
@@ -42,6 +43,7 @@ func TestLinks(t *testing.T) {
 }
 
 func TestVolumesFrom(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 	dir := t.TempDir()
@@ -66,6 +68,7 @@ func TestVolumesFrom(t *testing.T) {
 }
 
 func TestUpdateRestartPolicy(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 	d.OK("run", "-d", "--name", "fails", "busybox", "sh", "-c", "sleep 0.2; exit 3")

@@ -99,6 +99,7 @@ func hasRuntime(d *harness.Daemon, name string) bool {
 }
 
 func TestMountPropagation(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 	private := sharedTmpfs(t, unix.MS_PRIVATE)
@@ -147,6 +148,7 @@ func TestMountPropagation(t *testing.T) {
 }
 
 func TestRecursiveReadOnly(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 	dir := t.TempDir()
@@ -191,6 +193,7 @@ func TestRecursiveReadOnly(t *testing.T) {
 }
 
 func TestBindOptions(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 	dir := t.TempDir()
@@ -223,6 +226,7 @@ func TestBindOptions(t *testing.T) {
 }
 
 func TestVolumeSubpath(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 	d.OK("run", "--rm", "-v", "data:/d", "busybox", "sh", "-c",
@@ -262,6 +266,7 @@ func TestVolumeSubpath(t *testing.T) {
 }
 
 func TestImageMounts(t *testing.T) {
+	t.Parallel()
 	d := harness.Start(t)
 	d.Busybox()
 	tar := filepath.Join(t.TempDir(), "tools.tar")

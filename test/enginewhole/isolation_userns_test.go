@@ -43,6 +43,7 @@ func remapped(t *testing.T) *harness.Daemon {
 }
 
 func TestUserNamespaces(t *testing.T) {
+	t.Parallel()
 	d := remapped(t)
 	root := filepath.Join(d.DataRoot(), "300000.300000")
 	if out := d.OK("info", "-f", "{{.DockerRootDir}} {{.SecurityOptions}}"); !strings.HasPrefix(out, root+" ") || !strings.Contains(out, "name=userns") {
@@ -178,6 +179,7 @@ func copies(t *testing.T, d *harness.Daemon) {
 }
 
 func TestUserNamespaceSettings(t *testing.T) {
+	t.Parallel()
 	d := harness.New(t)
 	for setting, words := range map[string]string{
 		"no-such-user": "no such user", "root:": "invalid user/group specification", "nobody": "no ranges found for \"nobody\"",
