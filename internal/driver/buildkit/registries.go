@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/moby/buildkit/util/resolver"
@@ -27,11 +28,18 @@ func (r Registries) hosts(host string) ([]docker.RegistryHost, error) {
 	r.know(known, host)
 	if host == "docker.io" {
 		hub := known[host]
-		hub.Mirrors = r.Mirrors
-		known[host] = hub
 		for _, m := range r.Mirrors {
-			r.know(known, m)
+			addr, plain := strings.CutPrefix(m, "http://")
+			addr = strings.TrimSuffix(strings.TrimPrefix(addr, "https://"), "/")
+			name, _, _ := strings.Cut(addr, "/")
+			r.know(known, name)
+			if c := known[name]; plain && c.PlainHTTP == nil {
+				c.PlainHTTP = &plain
+				known[name] = c
+			}
+			hub.Mirrors = append(hub.Mirrors, addr)
 		}
+		known[host] = hub
 	}
 	return resolver.NewRegistryConfig(known)(host)
 }
