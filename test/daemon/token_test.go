@@ -94,8 +94,8 @@ func TestTokens(t *testing.T) {
 	}
 
 	for _, refused := range [][]string{
-		{"No such container", "stop", "theirs"}, {"No such container", "logs", "theirs"}, {"No such container", "exec", "theirs", "true"}, {"No such", "inspect", "theirs"},
-		{"No such container", "rm", "-f", "theirs"}, {"No such container", "cp", "theirs:/etc/passwd", "-"}, {"not found", "network", "connect", "theirnet", "ours"},
+		{"No such container", "stop", "theirs"}, {"No such container", "logs", "theirs"}, {"No such container", "exec", "theirs", "true"}, {"No such container", "container", "inspect", "theirs"},
+		{"No such container", "rm", "theirs"}, {"No such container", "cp", "theirs:/etc/passwd", "-"}, {"not found", "network", "connect", "theirnet", "ours"},
 		{"no such volume", "run", "--rm", "-v", "theirdata:/d", "busybox", "true"}, {"No such container", "run", "--rm", "--volumes-from", "theirs", "busybox", "true"},
 		{"No such container", "run", "--rm", "--network", "container:theirs", "busybox", "true"}, {"not found", "run", "--rm", "--network", "theirnet", "busybox", "true"},
 		{"is not below", "run", "--rm", "-v", "/etc:/e", "busybox", "true"}, {"is not below", "run", "--rm", "-v", allowed + "/out:/e", "busybox", "true"},

@@ -96,7 +96,10 @@ func (s *scope) container(ref string) (string, error) {
 	if err == nil && !s.allowed.Sees(labels) {
 		err = errNoSuch("container", ref)
 	}
-	return id, err
+	if err != nil {
+		return ref, err
+	}
+	return id, nil
 }
 
 func (s *scope) network(ref string) (string, error) {
@@ -104,7 +107,10 @@ func (s *scope) network(ref string) (string, error) {
 	if err == nil && !s.allowed.Sees(labels) {
 		err = fault.NotFound("network %s not found", ref)
 	}
-	return id, err
+	if err != nil {
+		return ref, err
+	}
+	return id, nil
 }
 
 func (s *scope) volume(name string) error {
