@@ -148,7 +148,7 @@ func (e *engine) openStores(ctx context.Context, down *closers) (err error) {
 	if err := e.makeShifter(down); err != nil || e.shifter == nil {
 		return err
 	}
-	return e.store.ShiftBy(e.shifter, filepath.Join(e.cfg.ExecRoot, "shifted"))
+	return e.store.ShiftBy(e.shifter, e.shiftedDir())
 }
 
 func (e *engine) background(run func(context.Context) error) { e.run = append(e.run, run) }

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 
 	"github.com/moby/moby/api/types/container"
+	"golang.org/x/sys/unix"
 
 	"longshore/internal/boot/engineconfig"
 	"longshore/internal/core/idmap"
@@ -41,7 +42,8 @@ func remapRoot(cfg *engineconfig.Config) (*engineconfig.Config, *idmap.Map, erro
 
 // makeShifter makes what mounts files for containers in user namespaces, and checks that this host can.
 func (e *engine) makeShifter(down *closers) error {
-	if e.ids == nil {
+	if e.ids == nil { // a daemon that was killed may have had one
+		_ = unix.Unmount(e.shiftedDir(), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 		return nil
 	}
 	s, err := userns.NewShifter(e.ids)
@@ -55,6 +57,9 @@ func (e *engine) makeShifter(down *closers) error {
 	e.shifter = s
 	return nil
 }
+
+// shiftedDir is where the snapshots are mounted for containers in user namespaces.
+func (e *engine) shiftedDir() string { return filepath.Join(e.cfg.ExecRoot, "shifted") }
 
 // enter makes namespaces that belong to a user namespace of their own.
 func (e *engine) enter(flags uintptr, f func(pid int) error) error {
