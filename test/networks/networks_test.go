@@ -77,7 +77,7 @@ func web(d *harness.Daemon, name string, args ...string) {
 func fetch(ns, address string, short bool) string {
 	limit := "10"
 	if short {
-		limit = "1"
+		limit = "0.5"
 	}
 	out, _ := within(ns, "curl", "-s", "-m", limit, "http://"+address+"/i")
 	return strings.TrimSpace(out)
