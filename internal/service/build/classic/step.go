@@ -15,7 +15,7 @@ type step struct {
 	stage    int // in the plan; -1: before the first FROM
 	vertices []vertexState
 
-	begun, running, done, cached, failed bool
+	state
 	triggers                             int    // of the base image, for a FROM
 	id                                   string // what " ---> " tells at the end
 	container                            string
@@ -25,6 +25,9 @@ type step struct {
 	spoke int       // the stream of the last of it
 	rest  [3][]byte // beginnings of characters whose end has not come, by stream
 }
+
+// state sums up a step's pieces of work.
+type state struct{ begun, running, done, cached, failed bool }
 
 // vertexState is one piece of work of a step: most have one, ADD of an address has two.
 type vertexState struct {
