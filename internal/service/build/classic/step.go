@@ -16,10 +16,10 @@ type step struct {
 	vertices []vertexState
 
 	state
-	triggers                             int    // of the base image, for a FROM
-	id                                   string // what " ---> " tells at the end
-	container                            string
-	headed, announced, named             bool
+	triggers                 int    // of the base image, for a FROM
+	id                       string // what " ---> " tells at the end
+	container                string
+	headed, announced, named bool
 
 	said  []any     // not told yet
 	spoke int       // the stream of the last of it
