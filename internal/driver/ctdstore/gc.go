@@ -31,6 +31,9 @@ func (s *Store) Collect() {
 
 // Run collects garbage after deletions, and once at start, until ctx ends.
 func (s *Store) Run(ctx context.Context) error {
+	if err := s.suspectSnapshots(ctx); err != nil && ctx.Err() == nil {
+		s.log.Error("snapshots of a dead engine may stay", "error", err)
+	}
 	s.Collect()
 	for {
 		select {
@@ -51,6 +54,19 @@ func (s *Store) Run(ctx context.Context) error {
 		}
 		s.log.Debug("garbage collected", "took", time.Since(start))
 	}
+}
+
+// suspectSnapshots has the first collection look through the snapshotter. The database knows only in memory that a snapshot
+// was removed from it and is still to be removed there; a removal since the start makes it look.
+func (s *Store) suspectSnapshots(ctx context.Context) error {
+	const key = "suspect"
+	if _, err := s.snaps.Prepare(ctx, key, ""); err != nil && !errdefs.IsAlreadyExists(err) {
+		return fmt.Errorf("prepare snapshot: %w", err)
+	}
+	if err := s.snaps.Remove(ctx, key); err != nil {
+		return fmt.Errorf("remove snapshot: %w", err)
+	}
+	return nil
 }
 
 // settle waits for a pause between deletions.

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/errdefs"
 	"github.com/klauspost/compress/gzip"
 	digest "github.com/opencontainers/go-digest"
@@ -437,6 +438,48 @@ func TestSecondEngineIsRefused(t *testing.T) {
 }
 
 // TestKilled kills a process while it writes and unpacks, several times, and checks that the store opens whole.
+
+// TestSnapshotsOfADeadEngine: what the database has forgotten goes from the snapshotter too, after a restart.
+func TestSnapshotsOfADeadEngine(t *testing.T) {
+	needRoot(t)
+	root := t.TempDir()
+	s := open(t, root)
+	if _, err := s.snaps.Prepare(t.Context(), "gone", ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.snaps.Remove(t.Context(), "gone"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, root)
+	if n := snapshotsBehind(t, s); n != 1 {
+		t.Fatalf("%d snapshots wait for a collection, want 1", n)
+	}
+	if err := s.suspectSnapshots(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.GarbageCollect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := snapshotsBehind(t, s); n != 0 {
+		t.Errorf("%d snapshots are left", n)
+	}
+}
+
+func snapshotsBehind(t *testing.T, s *Store) (n int) {
+	t.Helper()
+	err := s.backend.Walk(t.Context(), func(context.Context, snapshots.Info) error {
+		n++
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
 func TestKilled(t *testing.T) {
 	needRoot(t)
 	if root := os.Getenv("LONGSHORE_TEST_KILL"); root != "" {
