@@ -46,7 +46,9 @@ func Conflict(format string, a ...any) error { return New(errdefs.ErrConflict, f
 func Forbidden(format string, a ...any) error { return New(errdefs.ErrPermissionDenied, format, a...) }
 
 // Unauthorized is a caller who must first say, or prove, who it is.
-func Unauthorized(format string, a ...any) error { return New(errdefs.ErrUnauthenticated, format, a...) }
+func Unauthorized(format string, a ...any) error {
+	return New(errdefs.ErrUnauthenticated, format, a...)
+}
 
 // Unavailable is an error of class ErrUnavailable (503).
 func Unavailable(format string, a ...any) error { return New(errdefs.ErrUnavailable, format, a...) }

@@ -65,7 +65,7 @@ func (g *Grant) reach(hc *container.HostConfig) error {
 		"added capabilities": len(hc.CapAdd) > 0, "security options": len(hc.SecurityOpt) > 0, "a cgroup parent": hc.CgroupParent != "",
 		"the host's PID namespace": hc.PidMode.IsHost(), "the host's IPC namespace": hc.IpcMode.IsHost(), "the host's network": hc.NetworkMode.IsHost(),
 		"the host's UTS namespace": hc.UTSMode.IsHost(), "the host's user namespace": hc.UsernsMode.IsHost(), "a runtime": hc.Runtime != "",
-		"unmasked paths": hc.MaskedPaths != nil && len(hc.MaskedPaths) == 0 || hc.ReadonlyPaths != nil && len(hc.ReadonlyPaths) == 0,
+		"unmasked paths":       hc.MaskedPaths != nil && len(hc.MaskedPaths) == 0 || hc.ReadonlyPaths != nil && len(hc.ReadonlyPaths) == 0,
 		"a negative OOM score": hc.OomScoreAdj < 0, "sysctls": len(hc.Sysctls) > 0, "the host's cgroup namespace": hc.CgroupnsMode.IsHost(),
 	} {
 		if asked {
