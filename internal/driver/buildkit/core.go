@@ -27,6 +27,9 @@ import (
 	"google.golang.org/grpc"
 )
 
+// stopLimit bounds how long the end of the engine waits for builds of clients to end.
+const stopLimit = 5 * time.Second
+
 // core is the opened builder: BuildKit's controller with one worker.
 type core struct {
 	worker     *localWorker
@@ -70,7 +73,8 @@ func newController(ctx context.Context, cfg Config, c *core) (*control.Controlle
 	if err != nil {
 		return nil, fmt.Errorf("open the solver's keys: %w", err)
 	}
-	history, err := boltutil.SafeOpen(filepath.Join(cfg.Root, "history.db"), 0o600, &bbolt.Options{FreelistType: bbolt.FreelistMapType})
+	// Lost in a power cut, history is begun anew: no build waits for the disk because of it.
+	history, err := boltutil.SafeOpen(filepath.Join(cfg.Root, "history.db"), 0o600, &bbolt.Options{FreelistType: bbolt.FreelistMapType, NoSync: true})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open build history: %w", err), keys.Close())
 	}
@@ -98,9 +102,19 @@ func newController(ctx context.Context, cfg Config, c *core) (*control.Controlle
 	})
 }
 
-// close takes everything down; the controller closes worker and databases.
+// close ends what clients have running, takes everything down, and leaves the databases to the controller, which closes
+// them and the worker.
 func (c *core) close() error {
 	close(c.stop)
-	c.server.Stop()
-	return errors.Join(c.controller.Close())
+	stopped := make(chan struct{})
+	go func() {
+		c.server.Stop() // waits for its handlers, and they for their steps
+		close(stopped)
+	}()
+	select {
+	case <-stopped:
+	case <-time.After(stopLimit):
+	}
+	c.worker.steps.wait(stopLimit)
+	return c.controller.Close()
 }

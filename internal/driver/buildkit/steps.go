@@ -71,6 +71,20 @@ func (s *steps) end() {
 	}
 }
 
+// wait returns when no step runs, or after a limit.
+func (s *steps) wait(limit time.Duration) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(limit); time.Now().Before(end); <-tick.C {
+		s.mu.Lock()
+		running := s.running
+		s.mu.Unlock()
+		if running == 0 {
+			return
+		}
+	}
+}
+
 // placed runs steps in the network that was asked for.
 type placed struct{ executor.Executor }
 

@@ -33,7 +33,7 @@ func newServer(c *control.Controller, idle func()) *grpc.Server {
 	}
 	s := grpc.NewServer(
 		grpc.ChainUnaryInterceptor(grpcerrors.UnaryServerInterceptor, told), grpc.StreamInterceptor(grpcerrors.StreamServerInterceptor),
-		grpc.MaxRecvMsgSize(32<<20), grpc.MaxSendMsgSize(32<<20),
+		grpc.MaxRecvMsgSize(32<<20), grpc.MaxSendMsgSize(32<<20), grpc.WaitForHandlers(true),
 	)
 	c.Register(s)
 	grpc_health_v1.RegisterHealthServer(s, health.NewServer())

@@ -32,6 +32,7 @@ type localWorker struct {
 	images Images
 	store  Store
 	writer *imageexporter.ImageWriter
+	steps  *steps
 
 	unkeyed sync.Map // IDs of sessions whose files nothing is known of: all are read
 }
@@ -50,7 +51,7 @@ func newWorker(cfg Config, deps Deps) (*localWorker, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("make build worker: %w", err), opt.MetadataStore.Close())
 	}
-	return &localWorker{Worker: w, writer: writer, images: deps.Images, store: deps.Store}, nil
+	return &localWorker{Worker: w, writer: writer, images: deps.Images, store: deps.Store, steps: running}, nil
 }
 
 func workerOpt(cfg Config, deps Deps, running *steps) (opt base.WorkerOpt, err error) {
