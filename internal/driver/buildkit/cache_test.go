@@ -39,6 +39,7 @@ func (r *rig) mustSolve(req build.Request) outcome {
 }
 
 func TestPruneTakesNothingThatIsUsed(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	if report, err := r.Prune(t.Context(), build.PruneOptions{All: true}); err != nil || len(report.IDs) > 0 {
 		t.Errorf("before the first build: %v %v", report, err)
@@ -77,6 +78,7 @@ func TestPruneTakesNothingThatIsUsed(t *testing.T) {
 }
 
 func TestPruneFilters(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.mustSolve(plain(t, dockerfile("FROM busybox", "RUN --mount=type=cache,target=/c echo 1", "COPY Dockerfile /")))
 	if _, err := r.Prune(t.Context(), build.PruneOptions{KeepDuration: time.Hour, All: true}); err != nil {
@@ -96,6 +98,7 @@ func TestPruneFilters(t *testing.T) {
 
 // TestBudget shrinks the cache to a size, the least recently used first.
 func TestBudget(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, func(c *buildkit.Config) {
 		c.GC = buildkit.GC{Enabled: true, Policies: []build.PruneOptions{{All: true, MaxUsedSpace: 5 << 20}}}
 	})

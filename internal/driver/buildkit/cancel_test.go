@@ -40,6 +40,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 }
 
 func TestCancelFreesEverything(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

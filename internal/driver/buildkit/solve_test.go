@@ -26,6 +26,7 @@ func plain(t testing.TB, text string, more ...string) build.Request {
 }
 
 func TestBuildOnLocalBase(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	req := plain(t, dockerfile("FROM busybox", "COPY a.txt /a.txt", "RUN cat /a.txt && echo made > /b.txt", `CMD ["cat","/b.txt"]`), "a.txt", "from the context\n")
 	req.Output.Names = []string{"first:1"}
@@ -72,6 +73,7 @@ func TestBuildOnLocalBase(t *testing.T) {
 }
 
 func TestSquash(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	req := plain(t, dockerfile("FROM busybox", "RUN echo 1 > /one", "RUN echo 2 > /two && rm /one", "COPY Dockerfile /", "LABEL a=b"))
 	req.Output = build.Output{Names: []string{"squashed"}, Squash: true}
@@ -96,6 +98,7 @@ func TestSquash(t *testing.T) {
 }
 
 func TestNetworkOfSteps(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.nets.resolv = "nameserver 192.0.2.7\n"
 	req := plain(t, dockerfile("FROM busybox", "RUN cat /etc/resolv.conf; cat /etc/hosts"))
@@ -119,6 +122,7 @@ func TestNetworkOfSteps(t *testing.T) {
 }
 
 func TestErrorsTellWhere(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	for _, c := range []struct {
 		text       string
@@ -143,6 +147,7 @@ func TestErrorsTellWhere(t *testing.T) {
 
 // TestStepsAreShared builds the same four times at once: the step runs once.
 func TestStepsAreShared(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	req := plain(t, dockerfile("FROM busybox", "RUN cat /proc/sys/kernel/random/uuid > /random; sleep 1"))
 	ids := make(chan string, 4)
@@ -170,6 +175,7 @@ func TestStepsAreShared(t *testing.T) {
 }
 
 func TestCancelByID(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	if err := r.Cancel(t.Context(), "mine"); !errdefs.IsNotFound(err) {
 		t.Errorf("unknown: %v", err)
@@ -189,6 +195,7 @@ func TestCancelByID(t *testing.T) {
 
 // TestFilesWithTheSameTimes builds from contexts whose files differ in nothing but content.
 func TestFilesWithTheSameTimes(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	for _, content := range []string{"one", "two", "one"} {
 		dir := t.TempDir()
@@ -215,6 +222,7 @@ func TestFilesWithTheSameTimes(t *testing.T) {
 
 // TestAdoptedLayersOutliveTheEngine opens the stores again: images and cache are as they were.
 func TestAdoptedLayersOutliveTheEngine(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	req := plain(t, dockerfile("FROM busybox", "RUN cat /proc/sys/kernel/random/uuid > /random"))
 	req.Output.Names = []string{"kept"}
