@@ -19,7 +19,7 @@ var remote = []string{"/volumes/{name}", "/images/search", "/distribution/{name}
 // TestFirstAndLastVersion asks for every endpoint at its first and at its last version.
 func TestFirstAndLastVersion(t *testing.T) {
 	t.Parallel()
-	d := harness.Start(t, "--debug")
+	d := harness.Start(t, "--debug", "--experimental")
 	d.Busybox()
 	d.OK("run", "-d", "--name", "web", "-v", "vol:/vol", "busybox", "sleep", "1000")
 	exec := v(t, d, "").want(201, "POST", "/containers/web/exec", `{"AttachStdout":true,"Cmd":["sleep","1"]}`).object(t)["Id"].(string)
