@@ -36,7 +36,6 @@ func (c *Config) apiFlags(f *pflag.FlagSet) {
 	f.StringVar(&c.HTTPSProxy, "https-proxy", "", "HTTPS proxy URL to use for outgoing traffic")
 	f.StringVar(&c.NoProxy, "no-proxy", "", "Comma-separated list of hosts or IP addresses for which the proxy is skipped")
 	f.StringArrayVar(&c.RequireToken, "require-token", nil, "Refuse callers without a token over this network (tcp, unix)")
-	f.IntVar(&c.MaxDownloadAttempts, "max-download-attempts", c.MaxDownloadAttempts, "Set the max download attempts for each pull")
 }
 
 // settleAPI fills in what follows from other settings.
@@ -91,9 +90,6 @@ func (c *Config) validateAPI() error {
 		if n != "tcp" && n != "unix" {
 			return fault.Invalid("require-token: %q is not a network (tcp, unix)", n)
 		}
-	}
-	if c.MaxDownloadAttempts < 1 {
-		return fault.Invalid("max-download-attempts: %d is out of range: must be at least 1", c.MaxDownloadAttempts)
 	}
 	return nil
 }

@@ -114,19 +114,18 @@ type Config struct {
 	UserlandProxy bool     `json:"userland-proxy"`
 	Experimental  bool     `json:"experimental"`
 
-	TLS                 bool            `json:"tls"`
-	TLSVerify           bool            `json:"tlsverify"`
-	TLSCACert           string          `json:"tlscacert"`
-	TLSCert             string          `json:"tlscert"`
-	TLSKey              string          `json:"tlskey"`
-	MetricsAddr         string          `json:"metrics-addr"`
-	MinAPIVersion       string          `json:"min-api-version"`
-	Features            map[string]bool `json:"features"`
-	HTTPProxy           string          `json:"http-proxy"`
-	HTTPSProxy          string          `json:"https-proxy"`
-	NoProxy             string          `json:"no-proxy"`
-	Proxies             Proxies         `json:"proxies"`
-	MaxDownloadAttempts int             `json:"max-download-attempts"`
+	TLS           bool            `json:"tls"`
+	TLSVerify     bool            `json:"tlsverify"`
+	TLSCACert     string          `json:"tlscacert"`
+	TLSCert       string          `json:"tlscert"`
+	TLSKey        string          `json:"tlskey"`
+	MetricsAddr   string          `json:"metrics-addr"`
+	MinAPIVersion string          `json:"min-api-version"`
+	Features      map[string]bool `json:"features"`
+	HTTPProxy     string          `json:"http-proxy"`
+	HTTPSProxy    string          `json:"https-proxy"`
+	NoProxy       string          `json:"no-proxy"`
+	Proxies       Proxies         `json:"proxies"`
 
 	// RequireToken names the networks ("tcp", "unix") whose callers must show a token; Longshore's own key.
 	RequireToken []string `json:"require-token"`
@@ -153,7 +152,7 @@ func Default() *Config {
 		MTU: 1500, ICC: true, IP: "0.0.0.0", IPForward: true, IPMasq: true,
 		LogDriver: "json-file", LogOpts: map[string]string{}, Runtimes: map[string]Runtime{},
 		DefaultUlimits: map[string]units.Ulimit{}, DefaultShmSize: 64 << 20, DefaultIpcMode: "private",
-		MaxDownloads: 3, MaxUploads: 5, MaxDownloadAttempts: 5, Features: map[string]bool{}, IPTables: true, IP6Tables: true, NetworkOpts: map[string]map[string]string{}, UserlandProxy: true, File: DefaultFile,
+		MaxDownloads: 3, MaxUploads: 5, Features: map[string]bool{}, IPTables: true, IP6Tables: true, NetworkOpts: map[string]map[string]string{}, UserlandProxy: true, File: DefaultFile,
 	}
 }
 

@@ -23,7 +23,7 @@ var notYet = []string{
 	"containerd", "containerd-namespace", "containerd-plugin-namespace", "cpu-rt-period", "cpu-rt-runtime", "cluster-advertise",
 	"cluster-store", "cluster-store-opts", "deprecated-key-path",
 	"disable-legacy-registry", "graph",
-	"network-control-plane-mtu", "network-diagnostic-port",
+	"max-download-attempts", "network-control-plane-mtu", "network-diagnostic-port",
 	"node-generic-resources", "raw-logs", "rootless", "selinux-enabled", "storage-opts", "swarm-default-advertise-addr",
 }
 
