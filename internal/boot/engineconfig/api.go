@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -79,7 +80,7 @@ func (c *Config) validateAPI() error {
 		}
 	}
 	for name := range c.Features {
-		if !known(features, name) {
+		if !slices.Contains(features, name) {
 			return fault.Invalid("features: %q is not known (%s)", name, strings.Join(features, ", "))
 		}
 	}
@@ -92,15 +93,6 @@ func (c *Config) validateAPI() error {
 		}
 	}
 	return nil
-}
-
-func known(list []string, name string) bool {
-	for _, x := range list {
-		if x == name {
-			return true
-		}
-	}
-	return false
 }
 
 type featuresValue map[string]bool

@@ -17,10 +17,10 @@ import (
 	"longshore/internal/core/fault"
 )
 
-// Default paths, dockerd's own names under Longshore's directories.
 // logDrivers are the values of log-driver.
 var logDrivers = []string{"json-file", "local", "none", "syslog", "gelf", "fluentd", "journald"}
 
+// Default paths, dockerd's own names under Longshore's directories.
 const (
 	DefaultDataRoot = "/var/lib/longshore"
 	DefaultExecRoot = "/run/longshore"
