@@ -95,7 +95,7 @@ func TestInstructions(t *testing.T) {
 		"stages":  {dockerfile: []string{"FROM busybox AS one", "RUN echo 1 > /n", "FROM busybox AS two", "COPY --from=one /n /n", "FROM two", "RUN cat /n"}, want: "1"},
 		"arguments": {dockerfile: []string{"ARG tag=latest", "FROM busybox:$tag", "ARG TARGETPLATFORM", "ARG with=default", "ENV kept=$with", "RUN echo $TARGETPLATFORM $kept"},
 			want: "linux/amd64 default"},
-		"shell":   {dockerfile: []string{"FROM busybox", `SHELL ["/bin/sh", "-xc"]`, "RUN echo traced"}, want: "+ echo traced"},
+		"shell":   {dockerfile: []string{"FROM busybox", `SHELL ["/bin/sh", "-c", "echo asked for: $0"]`, "RUN echo traced"}, want: "asked for: echo traced"},
 		"workdir": {dockerfile: []string{"FROM busybox", "WORKDIR /a", "WORKDIR b", "USER 33", "RUN pwd; id -u"}, want: "/a/b\n33"},
 		"archive": {dockerfile: []string{"FROM busybox", "RUN mkdir /in && echo x > /in/f && tar -cf /in.tar -C /in .", "FROM busybox", "COPY --from=0 /in.tar /", "RUN mkdir /u && tar -xf /in.tar -C /u && ls /u"}, want: "f"},
 	} {
