@@ -97,3 +97,14 @@ func exists(path string) bool {
 
 func itoa(n int64) string  { return strconv.FormatInt(n, 10) }
 func utoa(n uint64) string { return strconv.FormatUint(n, 10) }
+
+// countOOM reads how many processes of a group the kernel killed for want of memory, out of the file that says so.
+func countOOM(dir, file string) (kills uint64, err error) {
+	data, err := read(dir, file)
+	keyed(data, func(key string, v uint64) {
+		if key == "oom_kill" {
+			kills = v
+		}
+	})
+	return kills, err
+}

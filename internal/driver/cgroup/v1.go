@@ -145,17 +145,7 @@ func (g *groupV1) PIDs(context.Context) ([]int, error) { return pidsBelow(g.Dirs
 
 // OOMKills counts the processes that the kernel killed in the group for want of memory.
 func (g *groupV1) OOMKills() (uint64, error) {
-	data, err := read(g.dir("memory"), "memory.oom_control")
-	if err != nil {
-		return 0, err
-	}
-	var kills uint64
-	keyed(data, func(key string, v uint64) {
-		if key == "oom_kill" {
-			kills = v
-		}
-	})
-	return kills, nil
+	return countOOM(g.dir("memory"), "memory.oom_control")
 }
 
 // Remove kills what is left in the group and removes its directories, nested ones first.

@@ -139,17 +139,7 @@ func (g *groupV2) PIDs(context.Context) ([]int, error) { return pidsBelow(g.dir)
 
 // OOMKills counts the processes that the kernel killed in the group for want of memory.
 func (g *groupV2) OOMKills() (uint64, error) {
-	data, err := read(g.dir, "memory.events")
-	if err != nil {
-		return 0, err
-	}
-	var kills uint64
-	keyed(data, func(key string, v uint64) {
-		if key == "oom_kill" {
-			kills = v
-		}
-	})
-	return kills, nil
+	return countOOM(g.dir, "memory.events")
 }
 
 // Remove kills the whole tree at once (cgroup.kill, Linux 5.14) and removes it.

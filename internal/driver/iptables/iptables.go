@@ -14,12 +14,9 @@ package iptables
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"net/netip"
 	"os"
 	"os/exec"
 	"reflect"
@@ -42,19 +39,11 @@ type Firewall struct {
 	log  *slog.Logger
 	tool tool
 
-	mu       sync.Mutex // guards all below and orders changes
-	networks map[string]firewall.Network
-	ports    map[firewall.Key]firewall.Port
-	targets  map[target]int // how many ports lead there
-	seen     map[bool]seen  // per family: what was last found and written
-	last     lengths        // of the old tables when they were last read
-	changed  bool           // by us since then
-}
-
-// target is where a port leads.
-type target struct {
-	proto uint8
-	addr  netip.AddrPort
+	mu      sync.Mutex // guards all below and orders changes
+	book    firewall.Book
+	seen    map[bool]seen // per family: what was last found and written
+	last    lengths       // of the old tables when they were last read
+	changed bool          // by us since then
 }
 
 // seen is what a family's tables were like after the last change of ours.
@@ -68,10 +57,7 @@ var _ firewall.Firewall = (*Firewall)(nil)
 // New makes a firewall that has changed nothing yet; Reset installs it. variant is "" for the host's iptables, or the end
 // of another's name: "-legacy", "-nft".
 func New(cfg firewall.Config, variant string, log *slog.Logger) *Firewall {
-	return &Firewall{
-		cfg: cfg, log: log, tool: tool{variant}, networks: map[string]firewall.Network{}, ports: map[firewall.Key]firewall.Port{},
-		targets: map[target]int{}, seen: map[bool]seen{},
-	}
+	return &Firewall{cfg: cfg, log: log, tool: tool{variant}, book: firewall.NewBook(), seen: map[bool]seen{}}
 }
 
 // Usable says whether the host has iptables.
@@ -144,13 +130,7 @@ func (f *Firewall) families() []bool {
 func (f *Firewall) Reset(networks []firewall.Network, ports []firewall.Port) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	clear(f.networks)
-	clear(f.ports)
-	clear(f.targets)
-	for _, n := range networks {
-		f.networks[n.Bridge] = n
-	}
-	f.know(ports)
+	f.book.Reset(networks, ports)
 	return f.install()
 }
 
@@ -182,38 +162,14 @@ func (f *Firewall) installFamily(ipv6 bool) error {
 	return nil
 }
 
-// know and unknow keep the maps; each answers the ports that were the first or last to lead to their targets.
-func (f *Firewall) know(ports []firewall.Port) (first []firewall.Port) {
-	for _, p := range ports {
-		f.ports[p.Key()] = p
-		t := target{p.Proto, p.Target}
-		if f.targets[t]++; f.targets[t] == 1 {
-			first = append(first, p)
-		}
-	}
-	return first
-}
-
-func (f *Firewall) unknow(ports []firewall.Port) (last []firewall.Port) {
-	for _, p := range ports {
-		delete(f.ports, p.Key())
-		t := target{p.Proto, p.Target}
-		if f.targets[t]--; f.targets[t] <= 0 {
-			delete(f.targets, t)
-			last = append(last, p)
-		}
-	}
-	return last
-}
-
 // AddNetwork implements firewall.Firewall.
 func (f *Firewall) AddNetwork(n firewall.Network) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if old, had := f.networks[n.Bridge]; had && reflect.DeepEqual(old, n) {
+	if old, had := f.book.Networks[n.Bridge]; had && reflect.DeepEqual(old, n) {
 		return nil
 	}
-	f.networks[n.Bridge] = n
+	f.book.Networks[n.Bridge] = n
 	return f.install()
 }
 
@@ -221,10 +177,10 @@ func (f *Firewall) AddNetwork(n firewall.Network) error {
 func (f *Firewall) RemoveNetwork(bridge string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if _, ok := f.networks[bridge]; !ok {
+	if _, ok := f.book.Networks[bridge]; !ok {
 		return nil
 	}
-	delete(f.networks, bridge)
+	delete(f.book.Networks, bridge)
 	return f.install()
 }
 
@@ -232,16 +188,16 @@ func (f *Firewall) RemoveNetwork(bridge string) error {
 func (f *Firewall) Publish(ports []firewall.Port) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	ports = slices.DeleteFunc(slices.Clone(ports), func(p firewall.Port) bool { return f.ports[p.Key()] == p })
+	ports = slices.DeleteFunc(slices.Clone(ports), func(p firewall.Port) bool { return f.book.Has(p) })
 	if len(ports) == 0 {
 		return nil
 	}
-	if slices.ContainsFunc(ports, func(p firewall.Port) bool { _, had := f.ports[p.Key()]; return had }) {
-		f.know(ports)
+	if slices.ContainsFunc(ports, func(p firewall.Port) bool { _, had := f.book.Ports[p.Key()]; return had }) {
+		f.book.Add(ports)
 		return f.install()
 	}
-	if err := f.change("-A", ports, f.know(ports)); err != nil {
-		f.unknow(ports)
+	if err := f.change("-A", ports, f.book.Add(ports)); err != nil {
+		f.book.Remove(ports)
 		return errors.Join(err, f.install())
 	}
 	return nil
@@ -251,15 +207,15 @@ func (f *Firewall) Publish(ports []firewall.Port) error {
 func (f *Firewall) Unpublish(ports []firewall.Port) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	ports = slices.DeleteFunc(slices.Clone(ports), func(p firewall.Port) bool { return f.ports[p.Key()] != p })
+	ports = slices.DeleteFunc(slices.Clone(ports), func(p firewall.Port) bool { return !f.book.Has(p) })
 	if len(ports) == 0 {
 		return nil
 	}
-	return f.change("-D", ports, f.unknow(ports))
+	return f.change("-D", ports, f.book.Remove(ports))
 }
 
 // change adds (-A) or deletes (-D) ports' rules. When that fails because somebody removed our chains, everything is
-// installed anew instead. The caller holds mu and has updated the maps.
+// installed anew instead. The caller holds mu and has updated the book.
 func (f *Firewall) change(do string, ports, targets []firewall.Port) error {
 	for _, ipv6 := range f.families() {
 		lines := f.portLines(ipv6, ports, targets)
@@ -291,9 +247,7 @@ func (f *Firewall) Close() {}
 func (f *Firewall) Remove() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	clear(f.networks)
-	clear(f.ports)
-	clear(f.targets)
+	f.book.Reset(nil, nil)
 	clear(f.seen)
 	for _, ipv6 := range f.families() {
 		saved, err := f.tool.save(ipv6)
@@ -305,8 +259,4 @@ func (f *Firewall) Remove() error {
 		}
 	}
 	return nil
-}
-
-func (f *Firewall) sortedNetworks() []firewall.Network {
-	return slices.SortedFunc(maps.Values(f.networks), func(a, b firewall.Network) int { return cmp.Compare(a.Bridge, b.Bridge) })
 }

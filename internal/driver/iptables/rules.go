@@ -75,7 +75,7 @@ func (f *Firewall) chains(ipv6 bool, now state) []chain {
 	out = append(out, now.mirror()...)
 	if !ipv6 {
 		raw := chain{"raw", chainRaw, nil}
-		for _, n := range f.sortedNetworks() {
+		for _, n := range f.book.Sorted() {
 			raw.rules = append(raw.rules, "-i "+n.Bridge+" -d 127.0.0.0/8 -j DROP")
 		}
 		out = append(out, raw)
@@ -85,7 +85,7 @@ func (f *Firewall) chains(ipv6 bool, now state) []chain {
 
 func (f *Firewall) sortedPorts() []firewall.Port {
 	// Single addresses first: the first rule that matches translates.
-	return slices.SortedFunc(maps.Values(f.ports), func(a, b firewall.Port) int {
+	return slices.SortedFunc(maps.Values(f.book.Ports), func(a, b firewall.Port) int {
 		return cmp.Or(-cmp.Compare(specific(a), specific(b)), cmp.Compare(a.HostPort, b.HostPort), a.HostIP.Compare(b.HostIP), a.Target.Compare(b.Target))
 	})
 }
@@ -109,7 +109,7 @@ func (f *Firewall) translation(ipv6 bool) []chain {
 		hair.rules = append(hair.rules, "-s 127.0.0.0/8 -j MASQUERADE")
 	}
 	var leave []string
-	for _, n := range f.sortedNetworks() {
+	for _, n := range f.book.Sorted() {
 		post.rules = append(post.rules, "-o "+n.Bridge+" -j "+chainHair, "-o "+n.Bridge+" -j RETURN")
 		for _, s := range n.Subnets {
 			if s.Addr().Is6() != ipv6 {
@@ -138,7 +138,7 @@ func (f *Firewall) filter(ipv6 bool) []chain {
 	}}
 	var cutOff, inwards, outwards []string
 	guarded := false
-	for _, n := range f.sortedNetworks() {
+	for _, n := range f.book.Sorted() {
 		b := n.Bridge
 		if f.cfg.Mask != 0 {
 			forward.rules = append(forward.rules, fmt.Sprintf("-o %s -m mark --mark %#x/%#x -j ACCEPT", b, f.cfg.Mark, f.cfg.Mask))
@@ -159,8 +159,8 @@ func (f *Firewall) filter(ipv6 bool) []chain {
 		forward.rules = append(forward.rules, "-j DROP")
 	}
 	targets := chain{"filter", chainTargets, nil}
-	for t := range f.targets {
-		if t.addr.Addr().Is6() == ipv6 {
+	for _, t := range f.book.Targets() {
+		if t.Addr.Addr().Is6() == ipv6 {
 			targets.rules = append(targets.rules, targetRule(t))
 		}
 	}
@@ -219,8 +219,8 @@ func publishRule(p firewall.Port) string {
 
 func hostRule(p firewall.Port) string { return hostMatch(p) + " -j " + chainInput }
 
-func targetRule(t target) string {
-	return "-d " + t.addr.Addr().String() + " " + portMatch(t.proto, t.addr.Port()) + " -j ACCEPT"
+func targetRule(t firewall.Target) string {
+	return "-d " + t.Addr.Addr().String() + " " + portMatch(t.Proto, t.Addr.Port()) + " -j ACCEPT"
 }
 
 // portLines are the rules of ports, and of those targets that come or go with them.
@@ -233,7 +233,7 @@ func (f *Firewall) portLines(ipv6 bool, ports, targets []firewall.Port) []line {
 	}
 	for _, p := range targets {
 		if p.Target.Addr().Is6() == ipv6 {
-			out = append(out, line{"filter", chainTargets, targetRule(target{p.Proto, p.Target})})
+			out = append(out, line{"filter", chainTargets, targetRule(firewall.Target{Proto: p.Proto, Addr: p.Target})})
 		}
 	}
 	return out

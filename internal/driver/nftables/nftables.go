@@ -15,12 +15,10 @@
 package nftables
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/netip"
 	"reflect"
 	"slices"
 	"sync"
@@ -40,15 +38,13 @@ const (
 
 // Firewall owns the tables of the network namespace it is used in. Safe for concurrent use.
 type Firewall struct {
-	mu       sync.Mutex // guards all below and orders transactions
-	conn     *nft.Conn  // see connection
-	sender   uint32     // conn's netlink port: our own changes are known by it
-	cfg      firewall.Config
-	networks map[string]firewall.Network
-	ports    map[firewall.Key]firewall.Port
-	targets  map[target]int // how many ports lead there
-	mirror   mirror
-	log      *slog.Logger
+	mu     sync.Mutex // guards all below and orders transactions
+	conn   *nft.Conn  // see connection
+	sender uint32     // conn's netlink port: our own changes are known by it
+	cfg    firewall.Config
+	book   firewall.Book
+	mirror mirror
+	log    *slog.Logger
 }
 
 var _ firewall.Firewall = (*Firewall)(nil)
@@ -65,17 +61,9 @@ func Usable() error {
 	return nil
 }
 
-// target is where a port leads.
-type target struct {
-	proto uint8
-	addr  netip.AddrPort
-}
-
 // New makes a firewall that has changed nothing yet; Reset installs it.
 func New(cfg firewall.Config, log *slog.Logger) *Firewall {
-	return &Firewall{
-		cfg: cfg, log: log, networks: map[string]firewall.Network{}, ports: map[firewall.Key]firewall.Port{}, targets: map[target]int{},
-	}
+	return &Firewall{cfg: cfg, log: log, book: firewall.NewBook()}
 }
 
 // Reset puts exactly these networks and ports in force, whatever a dead daemon left. The change is atomic: running
@@ -83,13 +71,7 @@ func New(cfg firewall.Config, log *slog.Logger) *Firewall {
 func (f *Firewall) Reset(networks []firewall.Network, ports []firewall.Port) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	clear(f.networks)
-	clear(f.ports)
-	clear(f.targets)
-	for _, n := range networks {
-		f.networks[n.Bridge] = n
-	}
-	f.know(ports)
+	f.book.Reset(networks, ports)
 	return f.install()
 }
 
@@ -119,8 +101,8 @@ func (f *Firewall) write(m mirror) error {
 	if err != nil {
 		return err
 	}
-	networks := slices.SortedFunc(maps.Values(f.networks), func(a, b firewall.Network) int { return cmp.Compare(a.Bridge, b.Bridge) })
-	ports := slices.Collect(maps.Values(f.ports))
+	networks := f.book.Sorted()
+	ports := slices.Collect(maps.Values(f.book.Ports))
 	for _, t := range families(f.cfg) {
 		c.AddTable(t.table)
 		c.DelTable(t.table)
@@ -136,29 +118,6 @@ func (f *Firewall) write(m mirror) error {
 	}
 	f.admin(c)
 	return f.flush()
-}
-
-// know and unknow keep the maps; unknow answers the ports that were the last to lead to their targets.
-func (f *Firewall) know(ports []firewall.Port) {
-	for _, p := range ports {
-		if old, had := f.ports[p.Key()]; had {
-			f.unknow([]firewall.Port{old})
-		}
-		f.ports[p.Key()] = p
-		f.targets[target{p.Proto, p.Target}]++
-	}
-}
-
-func (f *Firewall) unknow(ports []firewall.Port) (last []firewall.Port) {
-	for _, p := range ports {
-		delete(f.ports, p.Key())
-		t := target{p.Proto, p.Target}
-		if f.targets[t]--; f.targets[t] <= 0 {
-			delete(f.targets, t)
-			last = append(last, p)
-		}
-	}
-	return last
 }
 
 // acknowledgements is the size in bytes of the buffer that holds the kernel's answers to one large transaction.
@@ -223,15 +182,15 @@ func (f *Firewall) Close() {
 func (f *Firewall) AddNetwork(n firewall.Network) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	old, had := f.networks[n.Bridge]
+	old, had := f.book.Networks[n.Bridge]
 	if had && reflect.DeepEqual(old, n) {
 		return nil
 	}
 	if f.guards(n) {
-		f.networks[n.Bridge] = n
+		f.book.Networks[n.Bridge] = n
 		return f.install()
 	}
-	f.networks[n.Bridge] = n
+	f.book.Networks[n.Bridge] = n
 	return f.change(func(c *nft.Conn, t family) error {
 		if had {
 			if err := t.network(old, c.SetDeleteElements); err != nil {
@@ -244,7 +203,7 @@ func (f *Firewall) AddNetwork(n firewall.Network) error {
 
 // guards says whether a network makes the tables guard the host, which they do not yet. The caller holds mu.
 func (f *Firewall) guards(n firewall.Network) bool {
-	all := slices.Collect(maps.Values(f.networks))
+	all := slices.Collect(maps.Values(f.book.Networks))
 	return n.Guard4 && !guarded(all, false) || n.Guard6 && !guarded(all, true)
 }
 
@@ -252,11 +211,11 @@ func (f *Firewall) guards(n firewall.Network) bool {
 func (f *Firewall) RemoveNetwork(bridge string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	n, ok := f.networks[bridge]
+	n, ok := f.book.Networks[bridge]
 	if !ok {
 		return nil
 	}
-	delete(f.networks, bridge)
+	delete(f.book.Networks, bridge)
 	return f.change(func(c *nft.Conn, t family) error { return t.network(n, c.SetDeleteElements) })
 }
 
@@ -267,7 +226,7 @@ func (f *Firewall) Publish(ports []firewall.Port) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.know(ports)
+	f.book.Add(ports)
 	err := f.change(func(c *nft.Conn, t family) error {
 		if err := t.publish(ports, c.SetAddElements); err != nil {
 			return err
@@ -275,7 +234,7 @@ func (f *Firewall) Publish(ports []firewall.Port) error {
 		return t.aim(ports, c.SetAddElements)
 	})
 	if err != nil {
-		f.unknow(ports)
+		f.book.Remove(ports)
 	}
 	return err
 }
@@ -284,11 +243,11 @@ func (f *Firewall) Publish(ports []firewall.Port) error {
 func (f *Firewall) Unpublish(ports []firewall.Port) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	ports = slices.DeleteFunc(slices.Clone(ports), func(p firewall.Port) bool { return f.ports[p.Key()] != p })
+	ports = slices.DeleteFunc(slices.Clone(ports), func(p firewall.Port) bool { return !f.book.Has(p) })
 	if len(ports) == 0 {
 		return nil
 	}
-	last := f.unknow(ports)
+	last := f.book.Remove(ports)
 	return f.change(func(c *nft.Conn, t family) error {
 		if err := t.publish(ports, c.SetDeleteElements); err != nil {
 			return err
@@ -298,7 +257,7 @@ func (f *Firewall) Unpublish(ports []firewall.Port) error {
 }
 
 // change runs one transaction over both tables. When the kernel refuses because somebody removed our tables or their
-// elements (nft flush ruleset), everything is installed anew instead. The caller holds mu and has updated the maps.
+// elements (nft flush ruleset), everything is installed anew instead. The caller holds mu and has updated the book.
 func (f *Firewall) change(edit func(*nft.Conn, family) error) error {
 	c, err := f.connection()
 	if err != nil {
@@ -324,9 +283,7 @@ func (f *Firewall) change(edit func(*nft.Conn, family) error) error {
 func (f *Firewall) Remove() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	clear(f.networks)
-	clear(f.ports)
-	clear(f.targets)
+	f.book.Reset(nil, nil)
 	c, err := f.connection()
 	if err != nil {
 		return err
