@@ -16,7 +16,6 @@ import (
 	"longshore/internal/driver/apparmor"
 	"longshore/internal/driver/bolt"
 	"longshore/internal/driver/buildkit"
-	"longshore/internal/driver/cdi"
 	cgroupfs "longshore/internal/driver/cgroup"
 	"longshore/internal/driver/containerfs"
 	"longshore/internal/driver/ctdstore"
@@ -54,6 +53,7 @@ type engine struct {
 	parts
 	facts   atomic.Pointer[host.Facts] // the host's as info tells them: today's
 	handler http.Handler
+	gate    *gate
 	metrics http.Handler // nil: not served
 	level   *slog.LevelVar
 	notify  string                        // systemd's socket; empty: none
@@ -63,7 +63,7 @@ type engine struct {
 
 // isolation is what containers get of the host, and by which numbers.
 type isolation struct {
-	devices *cdi.Devices
+	devices devices
 	ids     *idmap.Map      // of containers' user namespaces; nil: they have none
 	shifter *userns.Shifter // nil without ids
 }
@@ -117,6 +117,9 @@ func (e *engine) lookAtHost(ctx context.Context, _ *closers) (err error) {
 		return err
 	}
 	e.facts.Store(e.host)
+	if e.cfg.SELinuxEnabled && e.host.Security.SELinux {
+		return fmt.Errorf("selinux-enabled: this version of Longshore does not label containers and their files for SELinux: remove the key")
+	}
 	if e.cfg.SystemdCgroups() {
 		if err := hostcheck.Systemd(); err != nil {
 			return err
@@ -210,7 +213,7 @@ func (e *engine) makeVolumes(context.Context, *closers) (err error) {
 }
 
 func (e *engine) makeContainers(context.Context, *closers) error {
-	e.devices = cdi.New(e.cfg.CDISpecDirs)
+	e.devices = e.findDevices()
 	shim, err := shimPath(e.cfg.ShimPath)
 	if err != nil {
 		return err
@@ -224,7 +227,7 @@ func (e *engine) makeContainers(context.Context, *closers) error {
 			return err
 		}
 	}
-	groups, err := cgroupfs.New()
+	groups, err := cgroupfs.New(cgroupfs.Realtime{Period: e.cfg.CPURTPeriod, Runtime: e.cfg.CPURTRuntime})
 	if err != nil {
 		return err
 	}
@@ -233,6 +236,9 @@ func (e *engine) makeContainers(context.Context, *closers) error {
 		return err
 	}
 	cfg.IDs = e.ids
+	if cfg.StorageSize, err = storageSize(e.cfg); err != nil {
+		return err
+	}
 	logServers, err := logserver.New()
 	if err != nil {
 		return err
@@ -244,7 +250,7 @@ func (e *engine) makeContainers(context.Context, *closers) error {
 		Launch: launch.Deps{
 			Runtime: shimclient.New(shim, e.log), RootFS: e.images, Networks: e.networks,
 			Mounts:  &mounts.Resolver{Volumes: e.volumes, Files: disk, Images: e.images, Events: e.journal},
-			Cgroups: groups, Seccomp: seccomp.New(), AppArmor: apparmor.New(), CDI: e.devices, Host: e.host, Disk: disk, Shipper: shipper, Log: e.log,
+			Cgroups: groups, Seccomp: seccomp.New(), AppArmor: apparmor.New(), CDI: e.devices.injector(), Host: e.host, Disk: disk, Shipper: shipper, Log: e.log,
 		},
 		Images: e.images, Events: e.journal, Store: e.state, Logs: logReader, Disk: disk, Files: disk,
 		Processes: processes.Host{}, Validator: validate.New(e.host), Log: e.log,

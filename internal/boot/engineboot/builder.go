@@ -29,9 +29,7 @@ func (e *engine) makeBuilder(_ context.Context, down *closers) error {
 		Runtime: e.runtimes.forBuilds(), CgroupParent: e.cfg.CgroupParent,
 		DNS: buildkit.DNS{Servers: e.cfg.DNS, Options: e.cfg.DNSOptions, Search: e.cfg.DNSSearch},
 		GC:  gc, Entitlements: e.cfg.Builder.Entitlements.Allowed(),
-		Registries: buildkit.Registries{
-			Insecure: e.cfg.InsecureRegistry, Mirrors: e.cfg.RegistryMirrors, CertsDir: "/etc/docker/certs.d",
-		},
+		Registries:   builderRegistries(e.cfg),
 		HostGateways: e.networks.HostGateways, Log: e.log,
 	}, buildkit.Deps{Store: e.store, Images: e.images.ForBuilds(), Networks: e.networks})
 	down.add(builder.Close)
@@ -39,6 +37,11 @@ func (e *engine) makeBuilder(_ context.Context, down *closers) error {
 	e.builder = builder
 	e.builds = build.New(build.Deps{Builder: builder, Wire: builder, Events: e.journal, Log: e.log})
 	return nil
+}
+
+// builderRegistries say how builds reach registries.
+func builderRegistries(c *engineconfig.Config) buildkit.Registries {
+	return buildkit.Registries{Insecure: c.InsecureRegistry, Mirrors: c.RegistryMirrors, CertsDir: "/etc/docker/certs.d"}
 }
 
 // ownTemp makes the engine's own directory for temporary files the process's, as dockerd does: the builder mounts there,

@@ -18,7 +18,7 @@ func Check(ctx context.Context, w io.Writer, cfg *engineconfig.Config) error {
 	if opts.Shim, err = shimPath(cfg.ShimPath); err != nil {
 		fmt.Fprintf(w, "FAIL shim         %v\n", err)
 	}
-	if opts.Cgroups, err = cgroupfs.New(); err != nil {
+	if opts.Cgroups, err = cgroupfs.New(cgroupfs.Realtime{}); err != nil {
 		fmt.Fprintf(w, "FAIL cgroups      %v\n", err)
 	}
 	for name, r := range cfg.Runtimes {

@@ -59,6 +59,9 @@ func Run(ctx context.Context, cfg *engineconfig.Config, b Build, log *slog.Logge
 	if err := lockRoots(cfg, down); err != nil {
 		return err
 	}
+	for key, why := range cfg.WithoutEffect() {
+		log.Warn("a setting has no effect", "key", key, "why", why)
+	}
 	e := &engine{cfg: cfg, isolation: isolation{ids: ids}, build: b, log: log, neighbour: n, level: b.Level}
 	if e.level == nil {
 		e.level = &slog.LevelVar{}
@@ -148,7 +151,11 @@ func (e *engine) serve(ctx context.Context, listeners []net.Listener) error {
 	for _, run := range e.run {
 		work.Go(func() error { return run(workCtx) })
 	}
-	if err := e.restore(ctx); err != nil {
+	err := e.restore(ctx)
+	if err == nil { // a plugin may be one of the containers
+		err = e.gate.load(ctx, e.cfg.AuthorizationPlugins)
+	}
+	if err != nil {
 		stopBackground()
 		return errors.Join(err, work.Wait())
 	}

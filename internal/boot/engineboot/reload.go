@@ -45,11 +45,15 @@ func (e *engine) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := e.gate.load(ctx, next.AuthorizationPlugins); err != nil {
+		return err
+	}
 	client := e.registries.Config()
 	client.Insecure, client.Mirrors = next.InsecureRegistry, next.RegistryMirrors
 	if err := e.registries.Reconfigure(client); err != nil {
 		return err
 	}
+	e.builder.SetRegistries(builderRegistries(next))
 	e.cfg, e.runtimes = next, runtimes
 	e.ending.Store(int64(next.ShutdownTimeout))
 	e.level.Set(Level(next.LogLevel))
@@ -66,7 +70,7 @@ func (e *engine) reload(ctx context.Context) error {
 	e.system.Reconfigure(func(c *system.Config) {
 		c.Debug, c.Labels, c.LiveRestore = next.LogLevel == "debug", next.Labels, next.LiveRestore
 		c.Runtimes, c.DefaultRuntime, c.BuilderVersion = told, runtimes.def, builder
-		c.Registry = registries(next.InsecureRegistry, next.RegistryMirrors)
+		c.Registry, c.AuthzPlugins = registries(next.InsecureRegistry, next.RegistryMirrors), next.AuthorizationPlugins
 	})
 	e.log.Info("configuration reloaded", "file", next.File)
 	return e.tellReload(ctx)
@@ -81,7 +85,7 @@ func (e *engine) tellReload(ctx context.Context) error {
 	}
 	for key, v := range map[string]any{
 		"labels": e.cfg.Labels, "registry-mirrors": e.cfg.RegistryMirrors, "insecure-registries": e.cfg.InsecureRegistry,
-		"runtimes": e.cfg.Runtimes, "features": e.cfg.Features,
+		"runtimes": e.cfg.Runtimes, "features": e.cfg.Features, "authorization-plugins": e.cfg.AuthorizationPlugins,
 	} {
 		text, err := json.Marshal(v)
 		if err != nil {

@@ -32,6 +32,9 @@ func findRuntimes(ctx context.Context, cfg *engineconfig.Config, log *slog.Logge
 		}
 		r.all[name] = rt
 	}
+	if rt, ok := r.all["runc"]; ok {
+		r.all[engineconfig.RuncShim] = rt
+	}
 	for name, c := range cfg.Runtimes {
 		b := runtime.Binary{Name: name, Path: c.Path, Args: c.Args}
 		rt, err := hostcheck.Probe(ctx, b, cache)

@@ -8,6 +8,7 @@ import (
 	"longshore/internal/driver/tracing"
 	"longshore/internal/server/engineapi"
 	archiveapi "longshore/internal/server/engineapi/archive"
+	"longshore/internal/server/engineapi/authz"
 	buildapi "longshore/internal/server/engineapi/build"
 	buildkitapi "longshore/internal/server/engineapi/buildkit"
 	containersapi "longshore/internal/server/engineapi/containers"
@@ -57,8 +58,9 @@ func (e *engine) makeServer(ctx context.Context, down *closers) error {
 		e.metrics, observe = m.Handler(), m.Observe
 		e.background(m.Run)
 	}
+	e.gate = &gate{Gate: authz.New(e.log)}
 	e.handler, err = engineapi.New(engineapi.Config{
-		Experimental: e.cfg.Experimental, Newest: newestAPI, Oldest: e.oldest(), RefuseNewer: e.cfg.RefuseNewerClients, Observe: observe,
+		Experimental: e.cfg.Experimental, Newest: newestAPI, Oldest: e.oldest(), RefuseNewer: e.cfg.RefuseNewerClients, Observe: observe, Gate: e.gate.Gate,
 		ServerHeader: "Longshore/" + e.build.Version + " (linux)",
 	}, routes, ladder, e.log)
 	if err != nil {

@@ -40,7 +40,7 @@ func (e *engine) makeSystem(context.Context, *closers) error {
 		return err
 	}
 	e.system = system.New(cfg, system.Deps{
-		Facts: e.facts.Load, Containers: e.containers, Images: e.images.Count, Events: e.journal, Registry: e.images, Devices: e.devices,
+		Facts: e.facts.Load, Containers: e.containers, Images: e.images.Count, Events: e.journal, Registry: e.images, Devices: e.devices.told(),
 		Usage: system.Usage{
 			Containers: func(ctx context.Context) ([]*container.Summary, error) {
 				return e.containers.List(ctx, containers.ListRequest{All: true, Size: true})
@@ -76,6 +76,7 @@ func (e *engine) systemConfig() (system.Config, error) {
 		Components: []api.ComponentVersion{{Name: e.runtimes.def, Version: def.Version, Details: map[string]string{"GitCommit": def.Commit}}},
 		Root:       c.DataRoot, Debug: c.LogLevel == "debug", Experimental: c.Experimental, LiveRestore: c.LiveRestore, Labels: c.Labels,
 		StorageDriver: "overlayfs", StorageStatus: [][2]string{{"driver-type", "io.containerd.snapshotter.v1"}},
+		AuthzPlugins:  c.AuthorizationPlugins,
 		LoggingDriver: c.LogDriver, LogDrivers: []string{"fluentd", "gelf", "journald", "json-file", "local", "syslog"},
 		NetworkDrivers: []string{"bridge", "host", "null"}, VolumeDrivers: []string{"local"},
 		Runtimes: known, DefaultRuntime: e.runtimes.def, InitBinary: "docker-init", RuntimeCommit: def.Commit,

@@ -1,6 +1,7 @@
 package engineconfig
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"os"
@@ -26,7 +27,7 @@ var features = []string{"buildkit", "cdi", "containerd-snapshotter", "containerd
 
 func (c *Config) apiFlags(f *pflag.FlagSet) {
 	f.BoolVar(&c.TLS, "tls", false, "Use TLS; implied by --tlsverify")
-	f.BoolVar(&c.TLSVerify, "tlsverify", false, "Use TLS and verify the remote")
+	f.BoolVar(&c.TLSVerify, "tlsverify", os.Getenv("DOCKER_TLS_VERIFY") != "", "Use TLS and verify the remote")
 	f.StringVar(&c.TLSCACert, "tlscacert", "", "Trust certs signed only by this CA (default ~/.docker/ca.pem)")
 	f.StringVar(&c.TLSCert, "tlscert", "", "Path to TLS certificate file (default ~/.docker/cert.pem)")
 	f.StringVar(&c.TLSKey, "tlskey", "", "Path to TLS key file (default ~/.docker/key.pem)")
@@ -42,6 +43,7 @@ func (c *Config) apiFlags(f *pflag.FlagSet) {
 // settleAPI fills in what follows from other settings.
 func (c *Config) settleAPI() {
 	c.TLS = c.TLS || c.TLSVerify
+	c.MinAPIVersion = cmp.Or(c.MinAPIVersion, os.Getenv("DOCKER_MIN_API_VERSION"))
 	if c.TLS {
 		dir := os.Getenv("DOCKER_CERT_PATH")
 		if dir == "" {

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"longshore/internal/core/fault"
+	"longshore/internal/driver/registryclient"
 )
 
 // logDrivers are the values of log-driver.
@@ -27,6 +28,8 @@ const (
 	DefaultFile     = "/etc/docker/daemon.json"
 	DefaultHost     = "unix:///var/run/docker.sock"
 	DefaultPidfile  = "/run/longshore.pid"
+	// RuncShim is dockerd's other name for runc.
+	RuncShim = "io.containerd.runc.v2"
 )
 
 // AddressPool is one entry of default-address-pools.
@@ -39,6 +42,33 @@ type AddressPool struct {
 type Runtime struct {
 	Path string   `json:"path"`
 	Args []string `json:"runtimeArgs,omitempty"`
+	// Type names a shim of containerd; the one for runc stands for its options' BinaryName, or runc.
+	Type    string         `json:"runtimeType,omitempty"`
+	Options map[string]any `json:"options,omitempty"`
+}
+
+// program settles the path of a runtime that is named by its shim.
+func (r Runtime) program(name string) (Runtime, error) {
+	switch {
+	case r.Type == "" && len(r.Options) > 0:
+		return r, fault.Invalid("runtimes: runtime %q: options are those of a runtimeType", name)
+	case r.Type == "":
+		return r, nil
+	case r.Path != "":
+		return r, fault.Invalid("runtimes: runtime %q: cannot configure both path and runtimeType for the same runtime", name)
+	case r.Type != RuncShim:
+		return r, fault.Invalid("runtimes: runtime %q: %s is a shim of containerd, which this engine does not run: give the path of an OCI runtime", name, r.Type)
+	}
+	r.Type, r.Path = "", "runc"
+	for key, v := range r.Options {
+		text, isText := v.(string)
+		if key != "BinaryName" || !isText || text == "" {
+			return r, fault.Invalid("runtimes: runtime %q: option %s is not supported, only BinaryName", name, key)
+		}
+		r.Path = text
+	}
+	r.Options = nil
+	return r, nil
 }
 
 // Config holds every setting under its daemon.json key.
@@ -71,7 +101,6 @@ type Config struct {
 	AllowDirectRouting bool                         `json:"allow-direct-routing"`
 	BridgeAcceptFwMark string                       `json:"bridge-accept-fwmark"`
 	IPForwardNoDrop    bool                         `json:"ip-forward-no-drop"`
-	UserlandProxyPath  string                       `json:"userland-proxy-path"`
 
 	MTU         int      `json:"mtu"`
 	ICC         bool     `json:"icc"`
@@ -79,9 +108,11 @@ type Config struct {
 	IPForward   bool     `json:"ip-forward"`
 	IPMasq      bool     `json:"ip-masq"`
 	HostGateway []string `json:"host-gateway-ips"`
-	DNS         []string `json:"dns"`
-	DNSOptions  []string `json:"dns-opts"`
-	DNSSearch   []string `json:"dns-search"`
+	// HostGatewayOld is the key that dockerd had for one address.
+	HostGatewayOld string   `json:"host-gateway-ip"`
+	DNS            []string `json:"dns"`
+	DNSOptions     []string `json:"dns-opts"`
+	DNSSearch      []string `json:"dns-search"`
 
 	LogDriver string            `json:"log-driver"`
 	LogOpts   map[string]string `json:"log-opts"`
@@ -99,7 +130,6 @@ type Config struct {
 	InitPath         string                  `json:"init-path"`
 	SeccompProfile   string                  `json:"seccomp-profile"`
 	NoNewPrivileges  bool                    `json:"no-new-privileges"`
-	OOMScoreAdjust   int                     `json:"oom-score-adjust"`
 	ShimPath         string                  `json:"-"`
 	File             string                  `json:"-"`
 	InsecureRegistry []string                `json:"insecure-registries"`
@@ -109,6 +139,7 @@ type Config struct {
 
 	// Accepted because they ask for what Longshore does anyway; other values are refused by Validate.
 	StorageDriver string   `json:"storage-driver"`
+	StorageOpts   []string `json:"storage-opts"`
 	ExecOpts      []string `json:"exec-opts"`
 	IPTables      bool     `json:"iptables"`
 	UserlandProxy bool     `json:"userland-proxy"`
@@ -137,6 +168,15 @@ type Config struct {
 	BuildLocalRemotes bool  `json:"build-allow-local-remotes"`
 
 	Builder Builder `json:"builder"`
+
+	// AuthorizationPlugins are asked, in order, about each request and each answer.
+	AuthorizationPlugins []string `json:"authorization-plugins"`
+	// CPURTPeriod and CPURTRuntime are the share of real-time scheduling of all containers together, in microseconds; 0: the
+	// kernel's. Control groups of version 1 only.
+	CPURTPeriod  int64 `json:"cpu-rt-period"`
+	CPURTRuntime int64 `json:"cpu-rt-runtime"`
+
+	Idle
 
 	// Check only: validate and exit.
 	ValidateOnly bool `json:"-"`
@@ -205,7 +245,7 @@ func isSlice(name string) bool { return len(name) > len(".slice") && strings.Has
 
 // Validate checks values that parse but cannot work, naming the key.
 func (c *Config) Validate() error {
-	for _, check := range []func() error{c.validateDaemon, c.validateAPI, c.validateNetwork, c.validateContainers} {
+	for _, check := range []func() error{c.validateDaemon, c.validateAPI, c.validateNetwork, c.validateContainers, c.validateIdle} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -219,7 +259,7 @@ func (c *Config) validateDaemon() error {
 			return fault.Invalid("%s: %q must be an absolute path", key, path)
 		}
 	}
-	if !slices.Contains([]string{"debug", "info", "warn", "error", "fatal"}, c.LogLevel) {
+	if !slices.Contains([]string{"trace", "debug", "info", "warn", "error", "fatal", "panic"}, c.LogLevel) {
 		return fault.Invalid("log-level: invalid logging level: %q (debug, info, warn, error, fatal)", c.LogLevel)
 	}
 	if c.LogFormat != "text" && c.LogFormat != "json" {
@@ -234,6 +274,23 @@ func (c *Config) validateDaemon() error {
 		return fault.Invalid("storage-driver: %q is not supported: Longshore stores images with overlayfs (remove the key)", d)
 	}
 	if _, err := c.cgroupDriver(); err != nil {
+		return err
+	}
+	if _, err := c.StorageSize(); err != nil {
+		return err
+	}
+	if c.CPURTPeriod < 0 || c.CPURTRuntime < 0 || c.CPURTPeriod > 0 && c.CPURTRuntime > c.CPURTPeriod {
+		return fault.Invalid("cpu-rt-period and cpu-rt-runtime: %d and %d are no part of a period", c.CPURTPeriod, c.CPURTRuntime)
+	}
+	if (c.CPURTPeriod > 0 || c.CPURTRuntime > 0) && c.SystemdCgroups() {
+		return fault.Invalid("cpu-rt-period and cpu-rt-runtime: systemd makes the containers' control groups (exec-opts) and knows no such limits")
+	}
+	for _, name := range c.AuthorizationPlugins {
+		if name == "" || strings.ContainsAny(name, "/\\") || strings.HasPrefix(name, ".") {
+			return fault.Invalid("authorization-plugins: %q is no name of a plugin", name)
+		}
+	}
+	if err := (registryclient.Config{Insecure: c.InsecureRegistry, Mirrors: c.RegistryMirrors}).Validate(); err != nil {
 		return err
 	}
 	if c.MaxDownloads < 1 || c.MaxUploads < 1 {
@@ -259,9 +316,6 @@ func (c *Config) validateContainers() error {
 	}
 	if c.DefaultShmSize <= 0 {
 		return fault.Invalid("default-shm-size: must be greater than 0")
-	}
-	if c.OOMScoreAdjust < -1000 || c.OOMScoreAdjust > 1000 {
-		return fault.Invalid("oom-score-adjust: %d is out of range (-1000 to 1000)", c.OOMScoreAdjust)
 	}
 	return nil
 }

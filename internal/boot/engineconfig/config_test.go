@@ -39,12 +39,28 @@ func TestRefused(t *testing.T) {
 		{`{"nope": 1, "also": 2}`, "don't match any configuration option: also, nope", nil},
 		{`{"debug": true}`, "debug: (from flag: true, from file: true)", []string{"-D"}},
 		{`{"hosts": ["unix:///x"]}`, "hosts: (from flag:", []string{"-H", "unix:///y"}},
-		{`{"rootless": true}`, "not supported by this version of Longshore: rootless", nil},
+		{`{"rootless": true}`, "not supported by this version of Longshore: rootless (the engine needs root", nil},
+		{``, `argument "true" for "--rootless" flag: not supported by this version of Longshore: the engine needs root`, []string{"--rootless"}},
+		{`{"storage-opts": ["overlay2.shape=round"]}`, "overlay2: unknown option overlay2.shape", nil},
+		{`{"storage-opts": ["overlay2.size=much"]}`, "overlay2.size: invalid size", nil},
+		{`{"storage-opts": ["overlay2.size"]}`, "unable to parse storage-opt key/value", nil},
+		{`{"registry-mirrors": ["mirror.example"]}`, "invalid mirror: no scheme specified", nil},
+		{`{"registry-mirrors": ["https://m.example/?q"]}`, "invalid mirror: query", nil},
+		{`{"insecure-registries": ["ftp://r.example"]}`, "should not contain", nil},
+		{`{"node-generic-resources": ["gpu"]}`, "incorrect term gpu, missing", nil},
+		{`{"authorization-plugins": ["../x"]}`, "is no name of a plugin", nil},
+		{`{"cpu-rt-runtime": 1, "exec-opts": ["native.cgroupdriver=systemd"]}`, "knows no such limits", nil},
+		{`{"cpu-rt-period": 1000, "cpu-rt-runtime": 2000}`, "are no part of a period", nil},
+		{`{"host-gateway-ip": "192.0.2.1", "host-gateway-ips": ["192.0.2.2"]}`, "must not both be specified", nil},
+		{`{"host-gateway-ip": "192.0.2.1"}`, "host-gateway-ip: (from flag:", []string{"--host-gateway-ip", "192.0.2.2"}},
 		{`{"exec-opts": ["native.cgroupdriver=none"]}`, "cgroup driver \"none\" is not supported", nil},
 		{`{"exec-opts": ["native.umask=normal"]}`, "only native.cgroupdriver", nil},
 		{`{"exec-opts": ["native.cgroupdriver=systemd"], "cgroup-parent": "/x"}`, "should be a valid slice", nil},
 		{`{`, "unexpected end of JSON", nil},
 		{`{"mtu": "x"}`, "cannot unmarshal", nil},
+		{`{"runtimes": {"v": {"runtimeType": "io.containerd.runsc.v1"}}}`, "is a shim of containerd", nil},
+		{`{"runtimes": {"v": {"path": "x", "runtimeType": "io.containerd.runc.v2"}}}`, "cannot configure both path and runtimeType", nil},
+		{`{"runtimes": {"v": {"runtimeType": "io.containerd.runc.v2", "options": {"SystemdCgroup": true}}}}`, "option SystemdCgroup is not supported", nil},
 		{``, "mutually exclusive", []string{"--bip", "10.0.0.1/8", "-b", "br0"}},
 		{``, "log-level", []string{"--log-level", "loud"}},
 		{``, "absolute path", []string{"--data-root", "x"}},
@@ -58,6 +74,13 @@ func TestRefused(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), x.want) {
 			t.Errorf("%s %v: got %v, want %q", x.file, x.args, err, x.want)
 		}
+	}
+}
+
+func TestRuntimeByItsShim(t *testing.T) {
+	c, err := parse(t, `{"runtimes": {"a": {"runtimeType": "io.containerd.runc.v2", "options": {"BinaryName": "/bin/y"}}, "b": {"runtimeType": "io.containerd.runc.v2"}}}`)
+	if err != nil || c.Runtimes["a"].Path != "/bin/y" || c.Runtimes["b"].Path != "runc" {
+		t.Errorf("%v %+v", err, c)
 	}
 }
 

@@ -2,6 +2,7 @@ package engineconfig
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,14 +19,7 @@ import (
 )
 
 // notYet are keys that dockerd knows and this version does not act upon; they are refused rather than ignored.
-var notYet = []string{
-	"allow-nondistributable-artifacts", "api-cors-header", "authorization-plugins",
-	"containerd", "containerd-namespace", "containerd-plugin-namespace", "cpu-rt-period", "cpu-rt-runtime", "cluster-advertise",
-	"cluster-store", "cluster-store-opts", "deprecated-key-path",
-	"disable-legacy-registry", "graph",
-	"max-download-attempts", "network-control-plane-mtu", "network-diagnostic-port",
-	"node-generic-resources", "raw-logs", "rootless", "selinux-enabled", "storage-opts", "swarm-default-advertise-addr",
-}
+var notYet = []string{"max-download-attempts"}
 
 // Parse reads args (without the program's name) and the configuration file that they name, and validates the result.
 // A missing default file is no error; a missing file that a flag names is.
@@ -58,11 +52,50 @@ func (c *Config) Complete(f *pflag.FlagSet) error {
 	if len(c.Hosts) == 0 {
 		c.Hosts = []string{DefaultHost}
 	}
+	return c.settle()
+}
+
+// settle fills in what follows from other settings and validates the whole.
+func (c *Config) settle() error {
+	if err := c.settleDefaults(); err != nil {
+		return err
+	}
 	c.settleAPI()
 	if c.Debug {
 		c.LogLevel = "debug"
 	}
 	return c.Validate()
+}
+
+// settleDefaults puts the defaults where the file has dockerd's empty values, which ask for them.
+func (c *Config) settleDefaults() error {
+	d := Default()
+	for to, def := range map[*string]string{
+		&c.Group: d.Group, &c.DataRoot: d.DataRoot, &c.ExecRoot: d.ExecRoot, &c.LogLevel: d.LogLevel, &c.LogFormat: d.LogFormat,
+		&c.IP: d.IP, &c.LogDriver: d.LogDriver, &c.DefaultIpcMode: d.DefaultIpcMode,
+	} {
+		*to = cmp.Or(*to, def)
+	}
+	for to, def := range map[*int]int{&c.MTU: d.MTU, &c.MaxDownloads: d.MaxDownloads, &c.MaxUploads: d.MaxUploads} {
+		*to = cmp.Or(*to, def)
+	}
+	c.LogLevel = strings.ToLower(c.LogLevel)
+	c.DefaultShmSize = cmp.Or(c.DefaultShmSize, d.DefaultShmSize)
+	for name, r := range c.Runtimes {
+		r, err := r.program(name)
+		if err != nil {
+			return err
+		}
+		c.Runtimes[name] = r
+	}
+	if c.HostGatewayOld == "" {
+		return nil
+	}
+	if len(c.HostGateway) > 0 {
+		return fault.Invalid("host-gateway-ip and host-gateway-ips must not both be specified")
+	}
+	c.HostGateway, c.HostGatewayOld = []string{c.HostGatewayOld}, ""
+	return nil
 }
 
 func (c *Config) merge(doc []byte, f *pflag.FlagSet) error {
@@ -76,6 +109,12 @@ func (c *Config) merge(doc []byte, f *pflag.FlagSet) error {
 	known := keys()
 	var unknown, later, both []string
 	for key, v := range raw {
+		if why, ok := refused[key]; ok {
+			if !asksForNothing(v) {
+				later = append(later, key+" ("+why+")")
+			}
+			continue
+		}
 		name := key
 		if n, ok := flagOf[key]; ok {
 			name = n
@@ -107,9 +146,8 @@ func (c *Config) merge(doc []byte, f *pflag.FlagSet) error {
 // keys are the daemon.json keys of Config.
 func keys() map[string]bool {
 	out := map[string]bool{}
-	t := reflect.TypeFor[Config]()
-	for i := range t.NumField() {
-		if tag := t.Field(i).Tag.Get("json"); tag != "-" && tag != "" {
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[Config]()) {
+		if tag := f.Tag.Get("json"); tag != "-" && tag != "" {
 			out[tag] = true
 		}
 	}

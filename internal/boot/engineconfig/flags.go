@@ -14,7 +14,8 @@ var flagOf = map[string]string{
 	"insecure-registries": "insecure-registry", "registry-mirrors": "registry-mirror",
 	"default-address-pools": "default-address-pool", "default-ulimits": "default-ulimit",
 	"cdi-spec-dirs": "cdi-spec-dir", "dns-opts": "dns-opt", "exec-opts": "exec-opt", "host-gateway-ips": "host-gateway-ip",
-	"default-network-opts": "default-network-opt", "features": "feature",
+	"default-network-opts": "default-network-opt", "features": "feature", "host-gateway-ip": "host-gateway-ip", "storage-opts": "storage-opt",
+	"authorization-plugins": "authorization-plugin", "node-generic-resources": "node-generic-resource",
 }
 
 // AddFlags declares dockerd's flags over c.
@@ -23,6 +24,8 @@ func (c *Config) AddFlags(f *pflag.FlagSet) {
 	c.apiFlags(f)
 	c.networkFlags(f)
 	c.containerFlags(f)
+	c.idleFlags(f)
+	refusedFlags(f)
 }
 
 func (c *Config) daemonFlags(f *pflag.FlagSet) {
@@ -39,6 +42,8 @@ func (c *Config) daemonFlags(f *pflag.FlagSet) {
 	f.IntVar(&c.ShutdownTimeout, "shutdown-timeout", c.ShutdownTimeout, "Seconds to wait for containers at shutdown")
 	f.StringArrayVar(&c.Labels, "label", nil, "Set key=value labels to the daemon")
 	f.StringVarP(&c.StorageDriver, "storage-driver", "s", "", "Storage driver to use (overlay2)")
+	f.StringArrayVar(&c.StorageOpts, "storage-opt", nil, "Storage driver options (overlay2.size)")
+	f.StringArrayVar(&c.AuthorizationPlugins, "authorization-plugin", nil, "Authorization plugins to load")
 	f.StringArrayVar(&c.ExecOpts, "exec-opt", nil, "Runtime execution options")
 	f.BoolVar(&c.Experimental, "experimental", false, "Enable experimental features")
 	f.BoolVar(&c.ValidateOnly, "validate", false, "Validate daemon configuration and exit")
@@ -61,13 +66,14 @@ func (c *Config) containerFlags(f *pflag.FlagSet) {
 	f.StringVar(&c.DefaultIpcMode, "default-ipc-mode", c.DefaultIpcMode, `Default mode for containers ipc ("shareable" | "private")`)
 	f.StringVar(&c.DefaultCgroupns, "default-cgroupns-mode", "", `Default mode for containers cgroup namespace ("host" | "private")`)
 	f.StringVar(&c.CgroupParent, "cgroup-parent", "", "Set parent cgroup for all containers")
+	f.Int64Var(&c.CPURTPeriod, "cpu-rt-period", 0, "Limit the CPU real-time period in microseconds for the parent cgroup for all containers (control groups v1)")
+	f.Int64Var(&c.CPURTRuntime, "cpu-rt-runtime", 0, "Limit the CPU real-time runtime in microseconds for the parent cgroup for all containers (control groups v1)")
 	f.StringArrayVar(&c.CDISpecDirs, "cdi-spec-dir", nil, "CDI specification directories to use")
 	f.StringVar(&c.UsernsRemap, "userns-remap", "", "User/Group setting for user namespaces")
 	f.BoolVar(&c.Init, "init", false, "Run an init in the container to forward signals and reap processes")
 	f.StringVar(&c.InitPath, "init-path", "", "Path to the docker-init binary")
 	f.StringVar(&c.SeccompProfile, "seccomp-profile", "", `Path to seccomp profile; "unconfined" disables the default profile`)
 	f.BoolVar(&c.NoNewPrivileges, "no-new-privileges", false, "Set no-new-privileges by default for new containers")
-	f.IntVar(&c.OOMScoreAdjust, "oom-score-adjust", 0, "Set the oom_score_adj for the daemon")
 	f.StringVar(&c.ShimPath, "shim-path", "", "Path to longshore-shim (default: beside this program)")
 }
 

@@ -30,7 +30,6 @@ func (c *Config) networkFlags(f *pflag.FlagSet) {
 	f.BoolVar(&c.AllowDirectRouting, "allow-direct-routing", false, "Allow remote access to published ports on container IP addresses")
 	f.StringVar(&c.BridgeAcceptFwMark, "bridge-accept-fwmark", "", "In bridge networks, accept packets with this firewall mark/mask")
 	f.BoolVar(&c.UserlandProxy, "userland-proxy", c.UserlandProxy, "Use a proxy for published ports where the kernel cannot forward")
-	f.StringVar(&c.UserlandProxyPath, "userland-proxy-path", "", "Path to the userland proxy binary (ignored: the proxy is built in)")
 	f.BoolVar(&c.IPv6, "ipv6", false, "Enable IPv6 networking for the default bridge network")
 	f.StringVar(&c.BIP6, "bip6", "", "IPv6 CIDR for the default bridge network")
 	f.StringVar(&c.FixedCIDR6, "fixed-cidr-v6", "", "IPv6 subnet for the default bridge network")

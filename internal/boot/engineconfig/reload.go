@@ -16,7 +16,7 @@ import (
 // reloadable are the keys that dockerd, and the engine, act upon while they run.
 var reloadable = []string{
 	"debug", "labels", "live-restore", "shutdown-timeout", "runtimes", "default-runtime", "insecure-registries", "registry-mirrors",
-	"max-concurrent-downloads", "max-concurrent-uploads", "features",
+	"max-concurrent-downloads", "max-concurrent-uploads", "features", "authorization-plugins",
 }
 
 // Reread gives the configuration with what its file says now of the keys that can change while the engine runs. Keys
@@ -34,8 +34,7 @@ func (c *Config) Reread() (*Config, error) {
 	if err := fresh.merge(doc, c.flags); err != nil {
 		return nil, err
 	}
-	fresh.settleAPI()
-	if err := fresh.Validate(); err != nil {
+	if err := fresh.settle(); err != nil {
 		return nil, err
 	}
 	var there map[string]json.RawMessage
@@ -57,6 +56,9 @@ func (c *Config) Reread() (*Config, error) {
 	}
 	if err := json.Unmarshal(changed, &next); err != nil {
 		return nil, fault.Invalid("unable to configure the engine with file %s: %v", c.File, err)
+	}
+	if err := next.settleDefaults(); err != nil {
+		return nil, err
 	}
 	if on, ok := there["debug"]; ok {
 		next.LogLevel = c.levelWithoutDebug()

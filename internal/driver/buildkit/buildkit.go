@@ -12,11 +12,13 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/metadata"
+	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	digest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -70,7 +72,8 @@ type Config struct {
 	HostGateways func() []netip.Addr
 	Log          *slog.Logger
 
-	idle func() // told when no step runs any more
+	idle  func()               // told when no step runs any more
+	hosts docker.RegistryHosts // by the registries that are in force
 }
 
 // DNS is what steps find in /etc/resolv.conf; without servers it is made of the host's.
@@ -95,6 +98,8 @@ type Builder struct {
 	idle chan struct{} // no step runs any more; capacity 1
 
 	running running
+
+	registries atomic.Pointer[Registries]
 }
 
 var errClosed = errors.New("the builder is shutting down")
@@ -105,6 +110,8 @@ func New(cfg Config, deps Deps) *Builder {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	b := &Builder{cfg: cfg, deps: deps, idle: make(chan struct{}, 1), running: running{builds: map[string]context.CancelFunc{}}}
+	b.SetRegistries(cfg.Registries)
+	b.cfg.hosts = func(host string) ([]docker.RegistryHost, error) { return b.registries.Load().hosts(host) }
 	b.cfg.idle = func() {
 		select {
 		case b.idle <- struct{}{}:
@@ -113,6 +120,9 @@ func New(cfg Config, deps Deps) *Builder {
 	}
 	return b
 }
+
+// SetRegistries changes how registries are reached, for every request from now on.
+func (b *Builder) SetRegistries(r Registries) { b.registries.Store(&r) }
 
 // open makes the solver at first use.
 func (b *Builder) open(ctx context.Context) (*core, error) {

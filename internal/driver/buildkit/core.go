@@ -87,12 +87,12 @@ func newController(ctx context.Context, cfg Config, c *core) (*control.Controlle
 		},
 		CacheManager: solver.NewCacheManager(ctx, "local", keys, worker.NewCacheResultStorage(workers)),
 		ResolveCacheExporterFuncs: map[string]remotecache.ResolveCacheExporterFunc{
-			"registry": registry.ResolveCacheExporterFunc(c.sessions, cfg.Registries.hosts),
+			"registry": registry.ResolveCacheExporterFunc(c.sessions, cfg.hosts),
 			"local":    local.ResolveCacheExporterFunc(c.sessions),
 			"inline":   inline.ResolveCacheExporterFunc(),
 		},
 		ResolveCacheImporterFuncs: map[string]remotecache.ResolveCacheImporterFunc{
-			"registry": registry.ResolveCacheImporterFunc(c.sessions, w.ContentStore(), cfg.Registries.hosts),
+			"registry": registry.ResolveCacheImporterFunc(c.sessions, w.ContentStore(), cfg.hosts),
 			"local":    local.ResolveCacheImporterFunc(c.sessions),
 		},
 		Entitlements: cfg.Entitlements,

@@ -92,7 +92,7 @@ func workerOpt(cfg Config, deps Deps, running *steps) (opt base.WorkerOpt, err e
 		NetworkProviders: providers, Executor: placed{exec}, ResourceMonitor: monitor,
 		Snapshotter:  containerdsnapshot.NewSnapshotter(snapshotterName, snaps, namespace, nil),
 		ContentStore: blobs, Applier: apply.NewFileSystemApplier(blobs), Differ: walking.NewWalkingDiff(blobs),
-		ImageStore: deps.Images, RegistryHosts: cfg.Registries.hosts,
+		ImageStore: deps.Images, RegistryHosts: cfg.hosts,
 		LeaseManager:   leaseutil.WithNamespace(newLeaseManager(db, n), namespace),
 		GarbageCollect: collect(deps.Store), MetadataStore: records,
 		MountPoolRoot: filepath.Join(cfg.Root, "cachemounts"),

@@ -1,7 +1,7 @@
 // Package cgroupfs makes control groups by writing to the cgroup file systems, for the v1 hierarchies (also hybrid: the
 // controllers that are mounted as v1) and for the v2 tree.
 //
-//	m, err := cgroupfs.New()
+//	m, err := cgroupfs.New(cgroupfs.Realtime{})
 //	g, err := m.Create(ctx, "/longshore/<id>", spec.Linux.Resources)
 //	// processes enter every directory of g.Dirs()
 //	err = g.Remove(ctx)
@@ -24,13 +24,20 @@ import (
 
 const mountRoot = "/sys/fs/cgroup"
 
+// Realtime is the share of real-time scheduling that the groups above containers get, in microseconds of a period; zero
+// leaves what the kernel gives, which is none below the root.
+type Realtime struct{ Period, Runtime int64 }
+
 // New finds the hierarchies of this host: the unified one when it is mounted at /sys/fs/cgroup, else all v1 mounts.
-func New() (cgroup.Manager, error) {
+func New(rt Realtime) (cgroup.Manager, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(mountRoot, &st); err != nil {
 		return nil, fmt.Errorf("cgroups: statfs %s: %w", mountRoot, err)
 	}
 	if st.Type == unix.CGROUP2_SUPER_MAGIC {
+		if rt != (Realtime{}) {
+			return nil, fault.Invalid("cpu-rt-period and cpu-rt-runtime: daemon-scoped cpu-rt-period and cpu-rt-runtime are not implemented for cgroup v2")
+		}
 		return NewV2(mountRoot), nil
 	}
 	mounts, err := mountinfo.GetMounts(mountinfo.FSTypeFilter("cgroup"))
@@ -40,6 +47,9 @@ func New() (cgroup.Manager, error) {
 	m := NewV1(hierarchies(mounts, systemdRuns())...)
 	if len(m.hierarchies) == 0 {
 		return nil, fmt.Errorf("cgroups: no hierarchy is mounted below %s", mountRoot)
+	}
+	if err := m.setRealtime(rt); err != nil {
+		return nil, err
 	}
 	return m, nil
 }

@@ -29,7 +29,7 @@ func hostManager(t testing.TB) (cgroup.Manager, string) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: control groups are made for real")
 	}
-	m, err := New()
+	m, err := New(Realtime{})
 	if err != nil {
 		t.Fatal(err)
 	}

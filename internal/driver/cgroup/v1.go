@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -19,6 +20,7 @@ import (
 // V1 manages groups in the v1 hierarchies.
 type V1 struct {
 	hierarchies []Hierarchy
+	realtime    Realtime
 }
 
 // NewV1 manages groups in the given hierarchies; New finds those of the host.
@@ -37,6 +39,11 @@ func (m *V1) Create(ctx context.Context, path string, r *specs.LinuxResources) (
 		return nil, err
 	}
 	g := &groupV1{path: path, hierarchies: m.hierarchies}
+	if m.realtime != (Realtime{}) {
+		if err := m.shareRealtime(filepath.Dir(path)); err != nil {
+			return nil, err
+		}
+	}
 	for i := range m.hierarchies {
 		if err := makeDir(&m.hierarchies[i], path); err != nil {
 			return nil, errors.Join(fmt.Errorf("create cgroup %s: %w", path, err), g.Remove(context.WithoutCancel(ctx)))
@@ -64,6 +71,50 @@ func (m *V1) Open(_ context.Context, path string) (cgroup.Group, error) {
 		return nil, fault.New(errdefs.ErrNotFound, "cgroup %s does not exist", path)
 	}
 	return g, nil
+}
+
+// setRealtime has the groups above containers get a share of real-time scheduling from now on.
+func (m *V1) setRealtime(rt Realtime) error {
+	if rt == (Realtime{}) {
+		return nil
+	}
+	i := slices.IndexFunc(m.hierarchies, func(h Hierarchy) bool { return h.has("cpu") })
+	if i < 0 || !exists(m.hierarchies[i].Mount+"/cpu.rt_runtime_us") {
+		return fault.Invalid("cpu-rt-period and cpu-rt-runtime: kernel does not support CPU real-time scheduler (CONFIG_RT_GROUP_SCHED)")
+	}
+	m.realtime = rt
+	return nil
+}
+
+// shareRealtime gives the share to a group and all above it, the topmost first: no group can have more than its parent.
+func (m *V1) shareRealtime(path string) error {
+	if path == "/" {
+		return nil
+	}
+	if err := m.shareRealtime(filepath.Dir(path)); err != nil {
+		return err
+	}
+	for i := range m.hierarchies {
+		h := &m.hierarchies[i]
+		if !h.has("cpu") {
+			continue
+		}
+		if err := makeDir(h, path); err != nil {
+			return err
+		}
+		for _, f := range []struct {
+			name  string
+			value int64
+		}{{"cpu.rt_period_us", m.realtime.Period}, {"cpu.rt_runtime_us", m.realtime.Runtime}} {
+			if f.value == 0 {
+				continue
+			}
+			if err := write(h.Mount+path, f.name, itoa(f.value)); err != nil {
+				return fmt.Errorf("real-time share of cgroup %s: %w", path, err)
+			}
+		}
+	}
+	return nil
 }
 
 // makeDir makes the group's directory and missing parents in one hierarchy. A cpuset is not usable before it has CPUs and

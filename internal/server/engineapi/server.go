@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"longshore/internal/core/fault"
+	"longshore/internal/server/engineapi/authz"
 	"longshore/internal/server/engineapi/version"
 	"longshore/internal/server/httperr"
 	"longshore/internal/server/route"
@@ -32,6 +33,8 @@ type Config struct {
 	ServerHeader string
 	// Observe, if set, is told of each request by its route's key, when its handler has answered.
 	Observe func(route string, took time.Duration, failed bool)
+	// Gate, if set, lets requests and answers pass, or not.
+	Gate *authz.Gate
 }
 
 // Ladder yields what stands between an old API version and the newest for one route.
@@ -88,7 +91,22 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		return
 	}
 	r := &route.Request{HTTP: hr, Vars: m.Vars, Query: hr.URL.Query()}
-	s.serve(w, r, m.Route, v)
+	if s.cfg.Gate == nil {
+		s.serve(w, r, m.Route, v)
+		return
+	}
+	session, err := s.cfg.Gate.Ask(w, hr)
+	switch {
+	case err != nil:
+		s.fail(w, hr, dialect, err)
+	case session == nil:
+		s.serve(w, r, m.Route, v)
+	default:
+		s.serve(session, r, m.Route, v)
+		if err := session.Finish(); err != nil {
+			s.fail(w, hr, dialect, err)
+		}
+	}
 }
 
 // serve runs one matched request: lift, handle, lower, write.

@@ -88,7 +88,7 @@ func (s *Service) build(ctx context.Context, rec *core.Record, img image.Image) 
 	if err := s.deps.Images.Prepare(ctx, rec.ID, img); err != nil {
 		return err
 	}
-	size, err := request.StorageSize(rec.HostConfig.StorageOpt)
+	size, err := request.StorageSize(rec.HostConfig.StorageOpt, s.cfg.StorageSize)
 	if err != nil {
 		return err
 	}

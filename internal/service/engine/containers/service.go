@@ -38,8 +38,9 @@ type Config struct {
 	// DefaultIpcMode and DefaultCgroupnsMode for containers that name none; "private" and the host's habit when empty.
 	DefaultIpcMode      container.IpcMode
 	DefaultCgroupnsMode container.CgroupnsMode
-	// StorageDriver is what inspect tells.
+	// StorageDriver is what inspect tells; StorageSize bounds writable layers without a bound of their own, 0: none.
 	StorageDriver string
+	StorageSize   uint64
 }
 
 // Live are the settings that may change while the daemon runs.

@@ -25,7 +25,7 @@ func (s *Service) Info(context.Context) api.Info {
 		ID: c.ID, Name: f.Hostname, ServerVersion: c.Version, DockerRootDir: c.Root, Labels: orEmpty(c.Labels),
 		Containers: running + paused + stopped, ContainersRunning: running, ContainersPaused: paused, ContainersStopped: stopped,
 		Driver: c.StorageDriver, DriverStatus: c.StorageStatus,
-		Plugins:       api.PluginsInfo{Volume: orEmpty(c.VolumeDrivers), Network: orEmpty(c.NetworkDrivers), Log: orEmpty(c.LogDrivers), Authorization: []string{}},
+		Plugins:       api.PluginsInfo{Volume: orEmpty(c.VolumeDrivers), Network: orEmpty(c.NetworkDrivers), Log: orEmpty(c.LogDrivers), Authorization: orEmpty(c.AuthzPlugins)},
 		LoggingDriver: c.LoggingDriver, Debug: c.Debug, NFd: descriptors(), NGoroutines: runtime.NumGoroutine(),
 		NEventsListener: s.d.Events.Listeners(), SystemTime: s.d.Now().Format(time.RFC3339Nano),
 		IndexServerAddress: indexServer, RegistryConfig: registryConfig(c.Registry),

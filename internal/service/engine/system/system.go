@@ -50,8 +50,10 @@ type Config struct {
 	StorageDriver string
 	StorageStatus [][2]string
 	// LoggingDriver is the default; the other lists name the drivers there are.
-	LoggingDriver                               string
-	LogDrivers, NetworkDrivers, VolumeDrivers   []string
+	LoggingDriver                             string
+	LogDrivers, NetworkDrivers, VolumeDrivers []string
+	// AuthzPlugins are asked about each request.
+	AuthzPlugins                                []string
 	Runtimes                                    map[string]api.RuntimeWithStatus
 	DefaultRuntime                              string
 	InitBinary                                  string

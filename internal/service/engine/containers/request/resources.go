@@ -53,9 +53,9 @@ func setIf[T comparable](dst *T, v T) {
 	}
 }
 
-// StorageSize reads --storage-opt: the bound of the writable layer in bytes, 0 without.
-func StorageSize(opts map[string]string) (uint64, error) {
-	var size uint64
+// StorageSize reads --storage-opt: the bound of the writable layer in bytes; def is that of containers that name none.
+func StorageSize(opts map[string]string, def uint64) (uint64, error) {
+	size := def
 	for key, value := range opts {
 		if !strings.EqualFold(key, "size") {
 			return 0, fault.Invalid("Unknown option %s", key)
