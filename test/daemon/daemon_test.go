@@ -253,7 +253,7 @@ func TestRefusedSettings(t *testing.T) {
 		`{"features": {"levitation": true}}`:             `features: "levitation" is not known`,
 		`{"features": {"containerd-snapshotter":false}}`: "containerd-snapshotter cannot be turned off",
 		`{"metrics-addr": "here"}`:                       "metrics-addr",
-		`{"max-download-attempts": 0}`:                   "max-download-attempts",
+		`{"max-download-attempts": -1}`:                  "max-download-attempts",
 		`{"bogus": 1}`:                                   "bogus",
 	} {
 		path := filepath.Join(t.TempDir(), "daemon.json")

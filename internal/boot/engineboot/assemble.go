@@ -36,6 +36,7 @@ import (
 	"longshore/internal/service/engine/containers/launch"
 	"longshore/internal/service/engine/containers/mounts"
 	"longshore/internal/service/engine/images"
+	"longshore/internal/service/engine/images/transfer"
 	"longshore/internal/service/engine/logship"
 	"longshore/internal/service/engine/networks"
 	"longshore/internal/service/engine/system"
@@ -158,7 +159,7 @@ func (e *engine) background(run func(context.Context) error) { e.run = append(e.
 
 func (e *engine) makeImages(context.Context, *closers) (err error) {
 	cfg := registryclient.Config{
-		Insecure: e.cfg.InsecureRegistry, Mirrors: e.cfg.RegistryMirrors, CertsDir: "/etc/docker/certs.d", UserAgent: "longshore/" + e.build.Version,
+		Insecure: e.cfg.InsecureRegistry, Mirrors: e.cfg.RegistryMirrors, CertsDir: e.cfg.CertsDir, UserAgent: "longshore/" + e.build.Version,
 	}
 	if e.neighbour != nil {
 		cfg.Index = e.neighbour.Index()
@@ -169,13 +170,18 @@ func (e *engine) makeImages(context.Context, *closers) (err error) {
 	}
 	e.registries = client
 	e.images, err = images.New(e.store, client, e.journal, images.Config{
-		MaxDownloads: e.cfg.MaxDownloads, MaxUploads: e.cfg.MaxUploads, Log: e.log, Neighbour: e.neighbour,
+		Limits: limits(e.cfg), Log: e.log, Neighbour: e.neighbour,
 		Container: func(id string) (images.User, bool) { return e.imageUser(id) },
 	})
 	if err == nil {
 		e.background(e.images.Run)
 	}
 	return err
+}
+
+// limits are the bounds of pulls and pushes.
+func limits(c *engineconfig.Config) transfer.Limits {
+	return transfer.Limits{Downloads: c.MaxDownloads, Uploads: c.MaxUploads, Attempts: c.MaxAttempts}
 }
 
 // imageUser tells images about a container that uses one.

@@ -41,7 +41,7 @@ func (e *engine) makeBuilder(_ context.Context, down *closers) error {
 
 // builderRegistries say how builds reach registries.
 func builderRegistries(c *engineconfig.Config) buildkit.Registries {
-	return buildkit.Registries{Insecure: c.InsecureRegistry, Mirrors: c.RegistryMirrors, CertsDir: "/etc/docker/certs.d"}
+	return buildkit.Registries{Insecure: c.InsecureRegistry, Mirrors: c.RegistryMirrors, CertsDir: c.CertsDir}
 }
 
 // ownTemp makes the engine's own directory for temporary files the process's, as dockerd does: the builder mounts there,

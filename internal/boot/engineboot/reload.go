@@ -61,7 +61,7 @@ func (e *engine) reload(ctx context.Context) error {
 		containers.Live{LiveRestore: next.LiveRestore, ShutdownTimeout: time.Duration(next.ShutdownTimeout) * time.Second},
 		launch.Runtimes{Default: runtimes.def, All: runtimes.launch(next)},
 	)
-	e.images.SetLimits(next.MaxDownloads, next.MaxUploads)
+	e.images.SetLimits(limits(next))
 	told := map[string]api.RuntimeWithStatus{}
 	for name, r := range runtimes.all {
 		told[name] = api.RuntimeWithStatus{Runtime: api.Runtime{Path: r.Binary.Path, Args: r.Binary.Args}}
@@ -82,6 +82,7 @@ func (e *engine) tellReload(ctx context.Context) error {
 		"name": e.host.Hostname, "debug": strconv.FormatBool(e.cfg.LogLevel == "debug"), "live-restore": strconv.FormatBool(e.cfg.LiveRestore),
 		"shutdown-timeout": strconv.Itoa(e.cfg.ShutdownTimeout), "default-runtime": e.runtimes.def,
 		"max-concurrent-downloads": strconv.Itoa(e.cfg.MaxDownloads), "max-concurrent-uploads": strconv.Itoa(e.cfg.MaxUploads),
+		"max-download-attempts": strconv.Itoa(e.cfg.MaxAttempts),
 	}
 	for key, v := range map[string]any{
 		"labels": e.cfg.Labels, "registry-mirrors": e.cfg.RegistryMirrors, "insecure-registries": e.cfg.InsecureRegistry,

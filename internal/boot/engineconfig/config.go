@@ -136,6 +136,9 @@ type Config struct {
 	RegistryMirrors  []string                `json:"registry-mirrors"`
 	MaxDownloads     int                     `json:"max-concurrent-downloads"`
 	MaxUploads       int                     `json:"max-concurrent-uploads"`
+	MaxAttempts      int                     `json:"max-download-attempts"`
+	// CertsDir holds a directory per registry: hosts.toml, certificates. Longshore's own key.
+	CertsDir string `json:"certs-dir"`
 
 	// Accepted because they ask for what Longshore does anyway; other values are refused by Validate.
 	StorageDriver string   `json:"storage-driver"`
@@ -192,7 +195,7 @@ func Default() *Config {
 		MTU: 1500, ICC: true, IP: "0.0.0.0", IPForward: true, IPMasq: true,
 		LogDriver: "json-file", LogOpts: map[string]string{}, Runtimes: map[string]Runtime{},
 		DefaultUlimits: map[string]units.Ulimit{}, DefaultShmSize: 64 << 20, DefaultIpcMode: "private",
-		MaxDownloads: 3, MaxUploads: 5, Features: map[string]bool{}, IPTables: true, IP6Tables: true, NetworkOpts: map[string]map[string]string{}, UserlandProxy: true, File: DefaultFile,
+		MaxDownloads: 3, MaxUploads: 5, MaxAttempts: 5, CertsDir: "/etc/docker/certs.d", Features: map[string]bool{}, IPTables: true, IP6Tables: true, NetworkOpts: map[string]map[string]string{}, UserlandProxy: true, File: DefaultFile,
 	}
 }
 
@@ -292,6 +295,12 @@ func (c *Config) validateDaemon() error {
 	}
 	if err := (registryclient.Config{Insecure: c.InsecureRegistry, Mirrors: c.RegistryMirrors}).Validate(); err != nil {
 		return err
+	}
+	if c.MaxAttempts < 1 {
+		return fault.Invalid("invalid max download attempts: %d (max-download-attempts must be at least 1)", c.MaxAttempts)
+	}
+	if c.CertsDir != "" && !filepath.IsAbs(c.CertsDir) {
+		return fault.Invalid("certs-dir: %q must be an absolute path", c.CertsDir)
 	}
 	if c.MaxDownloads < 1 || c.MaxUploads < 1 {
 		return fault.Invalid("max-concurrent-downloads and max-concurrent-uploads must be at least 1")

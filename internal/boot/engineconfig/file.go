@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"reflect"
-	"slices"
 	"sort"
 	"strings"
 
@@ -17,9 +16,6 @@ import (
 
 	"longshore/internal/core/fault"
 )
-
-// notYet are keys that dockerd knows and this version does not act upon; they are refused rather than ignored.
-var notYet = []string{"max-download-attempts"}
 
 // Parse reads args (without the program's name) and the configuration file that they name, and validates the result.
 // A missing default file is no error; a missing file that a flag names is.
@@ -76,7 +72,7 @@ func (c *Config) settleDefaults() error {
 	} {
 		*to = cmp.Or(*to, def)
 	}
-	for to, def := range map[*int]int{&c.MTU: d.MTU, &c.MaxDownloads: d.MaxDownloads, &c.MaxUploads: d.MaxUploads} {
+	for to, def := range map[*int]int{&c.MTU: d.MTU, &c.MaxDownloads: d.MaxDownloads, &c.MaxUploads: d.MaxUploads, &c.MaxAttempts: d.MaxAttempts} {
 		*to = cmp.Or(*to, def)
 	}
 	c.LogLevel = strings.ToLower(c.LogLevel)
@@ -120,8 +116,6 @@ func (c *Config) merge(doc []byte, f *pflag.FlagSet) error {
 			name = n
 		}
 		switch {
-		case slices.Contains(notYet, key):
-			later = append(later, key)
 		case !known[key]:
 			unknown = append(unknown, key)
 		case key != "runtimes" && f.Changed(name):

@@ -54,6 +54,8 @@ func (c *Config) daemonFlags(f *pflag.FlagSet) {
 	f.StringArrayVar(&c.RegistryMirrors, "registry-mirror", nil, "Preferred registry mirror")
 	f.IntVar(&c.MaxDownloads, "max-concurrent-downloads", c.MaxDownloads, "Set the max concurrent downloads")
 	f.IntVar(&c.MaxUploads, "max-concurrent-uploads", c.MaxUploads, "Set the max concurrent uploads")
+	f.IntVar(&c.MaxAttempts, "max-download-attempts", c.MaxAttempts, "Set the max download attempts for each pull")
+	f.StringVar(&c.CertsDir, "certs-dir", c.CertsDir, "Directory of registries' hosts.toml files and certificates")
 }
 
 func (c *Config) containerFlags(f *pflag.FlagSet) {

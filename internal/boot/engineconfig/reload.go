@@ -16,7 +16,7 @@ import (
 // reloadable are the keys that dockerd, and the engine, act upon while they run.
 var reloadable = []string{
 	"debug", "labels", "live-restore", "shutdown-timeout", "runtimes", "default-runtime", "insecure-registries", "registry-mirrors",
-	"max-concurrent-downloads", "max-concurrent-uploads", "features", "authorization-plugins",
+	"max-concurrent-downloads", "max-concurrent-uploads", "max-download-attempts", "features", "authorization-plugins",
 }
 
 // Reread gives the configuration with what its file says now of the keys that can change while the engine runs. Keys

@@ -138,6 +138,9 @@ func (s *Store) Close() error {
 	return errors.Join(errs...)
 }
 
+// Root is the directory that everything lies below.
+func (s *Store) Root() string { return s.root }
+
 // Content is the blob store.
 func (s *Store) Content() content.Store { return s.content }
 

@@ -1,5 +1,6 @@
 // Package registryclient talks to v2 registries (OCI distribution 1.1 and Docker's before it): manifests, blobs, tags
-// and uploads, with Basic and Bearer authentication, identity and refresh tokens, insecure registries and mirrors.
+// and uploads, with Basic and Bearer authentication, identity and refresh tokens, insecure registries and mirrors. It tries each
+// thing once; Passing tells whether to try again, and when.
 //
 //	repo, err := client.Repository(ctx, ref, credentials, registryclient.Pull)
 //	desc, body, err := repo.Manifest(ctx, "latest")
@@ -10,20 +11,14 @@ package registryclient
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
-	"time"
 
+	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/registry"
 
@@ -46,7 +41,7 @@ type Config struct {
 	Insecure []string
 	// Mirrors are URLs asked before Docker Hub.
 	Mirrors []string
-	// CertsDir holds docker's per-host certificates: <host>/*.crt, *.cert with *.key. Empty: none.
+	// CertsDir holds a directory per host: containerd's hosts.toml, or docker's certificates (*.crt, *.cert with *.key). Empty: none.
 	CertsDir string
 	// UserAgent goes into each request.
 	UserAgent string
@@ -118,13 +113,6 @@ func (c *Client) Reconfigure(cfg Config) error {
 // Config is what is in force.
 func (c *Client) Config() Config { return c.current.Load().cfg }
 
-// endpoint is one way to reach a registry.
-type endpoint struct {
-	base   url.URL // scheme and host, and a mirror's path
-	verify bool
-	mirror bool
-}
-
 // Insecure tells whether a registry may be spoken to without verified TLS.
 func (c *Client) Insecure(ctx context.Context, host string) bool {
 	if c.current.Load().hosts[host] {
@@ -153,83 +141,6 @@ func (c *Client) Insecure(ctx context.Context, host string) bool {
 	return false
 }
 
-// endpoints are the ways to reach a registry, best first.
-func (c *Client) endpoints(ctx context.Context, domain string, mirrors bool) []endpoint {
-	if domain == hubName || domain == "index.docker.io" || domain == hubHost {
-		var out []endpoint
-		for _, m := range c.current.Load().cfg.Mirrors {
-			if u, err := url.Parse(strings.TrimSuffix(m, "/")); err == nil && mirrors {
-				out = append(out, endpoint{*u, !c.Insecure(ctx, u.Host), true})
-			}
-		}
-		return append(out, endpoint{url.URL{Scheme: "https", Host: hubHost}, true, false})
-	}
-	if c.Insecure(ctx, domain) {
-		return []endpoint{
-			{url.URL{Scheme: "https", Host: domain}, false, false}, {url.URL{Scheme: "http", Host: domain}, false, false},
-		}
-	}
-	return []endpoint{{url.URL{Scheme: "https", Host: domain}, true, false}}
-}
-
-// transport makes the connections for one endpoint.
-func (c *Client) transport(e endpoint) (*http.Transport, error) {
-	conf := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: !e.verify} //nolint:gosec // asked for by the user
-	if err := c.certificates(conf, e.base.Host); err != nil {
-		return nil, err
-	}
-	return &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-		TLSHandshakeTimeout:   10 * time.Second,
-		ResponseHeaderTimeout: 2 * time.Minute,
-		ExpectContinueTimeout: time.Second,
-		MaxIdleConnsPerHost:   16,
-		IdleConnTimeout:       30 * time.Second,
-		TLSClientConfig:       conf,
-		ForceAttemptHTTP2:     true,
-	}, nil
-}
-
-// certificates reads docker's certificate directory of a host.
-func (c *Client) certificates(conf *tls.Config, host string) error {
-	if c.current.Load().cfg.CertsDir == "" {
-		return nil
-	}
-	dir := filepath.Join(c.current.Load().cfg.CertsDir, filepath.Base(host))
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("read certificates: %w", err)
-	}
-	for _, e := range entries {
-		name := filepath.Join(dir, e.Name())
-		switch filepath.Ext(name) {
-		case ".crt":
-			if conf.RootCAs == nil {
-				if conf.RootCAs, err = x509.SystemCertPool(); err != nil {
-					return fmt.Errorf("unable to get system cert pool: %w", err)
-				}
-			}
-			pem, err := os.ReadFile(name)
-			if err != nil {
-				return fmt.Errorf("read certificate: %w", err)
-			}
-			conf.RootCAs.AppendCertsFromPEM(pem)
-		case ".cert":
-			key := strings.TrimSuffix(name, ".cert") + ".key"
-			cert, err := tls.LoadX509KeyPair(name, key)
-			if err != nil {
-				return fmt.Errorf("missing or broken key %s for client certificate %s: %w", filepath.Base(key), filepath.Base(name), err)
-			}
-			conf.Certificates = append(conf.Certificates, cert)
-		}
-	}
-	return nil
-}
-
 // Action is what a Repository is opened for; it decides the rights that are asked for.
 type Action string
 
@@ -247,23 +158,29 @@ type Repository struct {
 	action Action
 }
 
-// Repositories gives the ways to reach ref's repository, mirrors first for a pull. Each is to be tried until one works;
-// none has been contacted yet.
+// Repositories gives the ways to reach ref's repository: mirrors first, each only if it may be used for the action. Each is to be
+// tried until one works; none has been contacted yet.
 func (c *Client) Repositories(ctx context.Context, ref reference.Named, auth *registry.AuthConfig, action Action) ([]*Repository, error) {
+	list, err := c.endpoints(ctx, reference.Domain(ref), auth)
+	if err != nil {
+		return nil, err
+	}
 	var out []*Repository
-	for _, e := range c.endpoints(ctx, reference.Domain(ref), action == Pull) {
-		tr, err := c.transport(e)
-		if err != nil {
-			return nil, err
+	for _, e := range list {
+		if action == Push && !e.can.Has(docker.HostCapabilityPush) {
+			continue
 		}
 		creds := auth
-		if e.mirror {
+		if !e.home {
 			creds = nil // never shown to others than the registry they belong to
 		}
 		path := reference.Path(ref)
-		s := &session{client: c, endpoint: e, http: &http.Client{Transport: tr}, transport: tr, auth: creds, tokens: map[string]token{}}
+		s := c.session(e, creds)
 		s.scope = "repository:" + path + ":" + string(action)
 		out = append(out, &Repository{session: s, Path: path, action: action})
+	}
+	if len(out) == 0 {
+		return nil, fault.Invalid("no host of registry %s may be used to %s", reference.Domain(ref), map[Action]string{Pull: "pull", Push: "push"}[action])
 	}
 	return out, nil
 }
@@ -290,4 +207,11 @@ func (c *Client) Repository(ctx context.Context, ref reference.Named, auth *regi
 		r.Close()
 	}
 	return nil, last
+}
+
+// session begins a conversation; nothing is sent yet.
+func (c *Client) session(e endpoint, auth *registry.AuthConfig) *session {
+	s := &session{client: c, endpoint: e, auth: auth, tokens: map[string]token{}}
+	s.http = &http.Client{Transport: e.transport, CheckRedirect: s.redirect}
+	return s
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -40,25 +41,92 @@ func ref(t testing.TB, s string) reference.Named {
 func TestEndpoints(t *testing.T) {
 	c := mustClient(t, Config{Insecure: []string{"plain.example:5000", "10.0.0.0/8"}, Mirrors: []string{"https://mirror.example/sub/"}})
 	for domain, want := range map[string]string{
-		"docker.io":          "https://mirror.example/sub https://registry-1.docker.io",
-		"reg.example":        "https://reg.example",
-		"plain.example:5000": "https://plain.example:5000! http://plain.example:5000!",
-		"10.1.2.3:80":        "https://10.1.2.3:80! http://10.1.2.3:80!",
-		"localhost:5000":     "https://localhost:5000! http://localhost:5000!",
-		"127.0.0.9":          "https://127.0.0.9! http://127.0.0.9!",
-		"[::1]:5000":         "https://[::1]:5000! http://[::1]:5000!",
+		"docker.io":          "https://mirror.example/sub/v2/x https://registry-1.docker.io/v2/x*",
+		"reg.example":        "https://reg.example/v2/x*",
+		"plain.example:5000": "https://plain.example:5000/v2/x*!",
+		"10.1.2.3:80":        "https://10.1.2.3:80/v2/x*!",
+		"localhost:5000":     "https://localhost:5000/v2/x*!",
+		"127.0.0.9":          "https://127.0.0.9/v2/x*!",
+		"[::1]:5000":         "https://[::1]:5000/v2/x*!",
 	} {
-		var got []string
-		for _, e := range c.endpoints(t.Context(), domain, true) {
-			s := e.base.String()
-			if !e.verify {
-				s += "!"
-			}
-			got = append(got, s)
-		}
-		if strings.Join(got, " ") != want {
+		if got := ways(t, c, domain, nil); got != want {
 			t.Errorf("%s: %v, want %s", domain, got, want)
 		}
+	}
+}
+
+// ways describes endpoints: "*" is sent the client's credentials, "!" may speak plain HTTP.
+func ways(t *testing.T, c *Client, domain string, auth *registry.AuthConfig) string {
+	t.Helper()
+	list, err := c.endpoints(t.Context(), domain, auth)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, e := range list {
+		s := e.url("/v2/x")
+		if e.home {
+			s += "*"
+		}
+		if e.plain {
+			s += "!"
+		}
+		if tr, ok := e.transport.(*http.Transport); ok && tr.TLSClientConfig.InsecureSkipVerify != e.plain {
+			t.Errorf("%s: certificates are not checked: %v", s, tr.TLSClientConfig.InsecureSkipVerify)
+		}
+		out = append(out, s)
+	}
+	return strings.Join(out, " ")
+}
+
+func TestHostsFile(t *testing.T) {
+	dir := t.TempDir()
+	for host, text := range map[string]string{
+		"reg.example": "server = \"https://reg.example\"\n[host.\"https://m1.example/sub\"]\ncapabilities=[\"pull\"]\n" +
+			"[host.\"http://m2.example:5000/v2/api\"]\noverride_path=true\n[host.\"http://m2.example:5000/v2/api\".header]\nx-key=\"k\"\n",
+		"_default":      "[host.\"https://all.example\"]\ncapabilities=[\"pull\",\"resolve\"]\n",
+		"moved.example": "server = \"https://new.example\"\n",
+		"docker.io":     "[host.\"https://hub.example\"]\n",
+		"bad.example":   "server = [",
+		"odd.example":   "[host.\"https://x\"]\ncapabilities=[\"fly\"]\n",
+		"empty.example": "",
+	} {
+		if err := os.Mkdir(filepath.Join(dir, host), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, host, "hosts.toml"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := mustClient(t, Config{CertsDir: dir, Insecure: []string{"plain.example"}, Mirrors: []string{"https://old.example"}})
+	for domain, want := range map[string]string{
+		"reg.example":   "https://m1.example/sub/v2/x?ns=reg.example http://m2.example:5000/v2/api/x?ns=reg.example https://reg.example/v2/x*",
+		"any.example":   "https://all.example/v2/x?ns=any.example https://any.example/v2/x*",
+		"plain.example": "https://all.example/v2/x?ns=plain.example https://plain.example/v2/x*!",
+		"docker.io":     "https://old.example/v2/x https://hub.example/v2/x?ns=docker.io https://registry-1.docker.io/v2/x*",
+		"moved.example": "https://new.example/v2/x",
+		"empty.example": "https://empty.example/v2/x*",
+	} {
+		if got := ways(t, c, domain, nil); got != want {
+			t.Errorf("%s: %s, want %s", domain, got, want)
+		}
+	}
+	// Who says that the credentials are the new place's has them sent there.
+	if got := ways(t, c, "moved.example", &registry.AuthConfig{ServerAddress: "new.example"}); got != "https://new.example/v2/x*" {
+		t.Error(got)
+	}
+	for _, bad := range []string{"bad.example", "odd.example"} {
+		if list, err := c.endpoints(t.Context(), bad, nil); err == nil || !strings.Contains(err.Error(), "hosts.toml") {
+			t.Errorf("%s: %v %v", bad, list, err)
+		}
+	}
+	repos, err := c.Repositories(t.Context(), ref(t, "any.example/app"), nil, Push)
+	if err != nil || len(repos) != 1 || repos[0].Host() != "any.example" {
+		t.Errorf("pushes go to %v %v", repos, err)
+	}
+	repos, err = c.Repositories(t.Context(), ref(t, "reg.example/app"), nil, Pull)
+	if err != nil || len(repos) != 3 || repos[0].Resolves() || !repos[0].Holds() || !repos[1].Resolves() {
+		t.Errorf("pulls go to %v %v", repos, err)
 	}
 }
 
@@ -126,7 +194,8 @@ func TestCredentialsStayAtHome(t *testing.T) {
 		fmt.Fprint(w, "blob")
 	}))
 	defer cdn.Close()
-	other := strings.Replace(cdn.URL, "127.0.0.1", "localhost", 1)
+	others := []string{strings.Replace(cdn.URL, "127.0.0.1", "localhost", 1), cdn.URL} // the second: only the port differs
+	other := ""
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, _, ok := r.BasicAuth(); !ok {
 			w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
@@ -144,13 +213,15 @@ func TestCredentialsStayAtHome(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	rc, err := r.Blob(t.Context(), ocispec.Descriptor{Digest: digest.FromString("blob"), Size: 4})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = rc.Close()
-	if h := <-leaked; h != "" {
-		t.Errorf("other host got %q", h)
+	for _, other = range others {
+		rc, err := r.Blob(t.Context(), ocispec.Descriptor{Digest: digest.FromString("blob"), Size: 4}, Start{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = rc.Close()
+		if h := <-leaked; h != "" {
+			t.Errorf("%s got %q", other, h)
+		}
 	}
 }
 
@@ -170,13 +241,11 @@ func TestTLS(t *testing.T) {
 	}
 	for certs, ok := range map[string]bool{"": false, dir: true} {
 		c := mustClient(t, Config{CertsDir: certs})
-		e := c.endpoints(t.Context(), "example.org", false)[0]
-		e.base.Host = host
-		tr, err := c.transport(e)
+		tr, err := c.transport(host, true)
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &session{client: c, endpoint: e, http: &http.Client{Transport: tr}, transport: tr, tokens: map[string]token{}}
+		s := c.session(endpoint{base: url.URL{Scheme: "https", Host: host}, root: "/v2", transport: tr}, nil)
 		err = s.Ping(t.Context())
 		if (err == nil) != ok {
 			t.Errorf("with certificates %q: %v", certs, err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -28,26 +29,38 @@ func (c *Client) CheckAuth(ctx context.Context, auth registry.AuthConfig) (statu
 		}
 		host = u.Host
 	}
-	var last error
-	for _, e := range c.endpoints(ctx, host, false) {
-		identity, err := c.login(ctx, e, auth)
-		if err == nil {
-			return "Login Succeeded", identity, nil
-		}
-		last = err
-		if ctx.Err() != nil || errdefs.IsUnauthorized(err) {
-			break
+	e, err := c.home(ctx, host, &auth)
+	if err != nil {
+		return "", "", err
+	}
+	identity, err = c.login(ctx, e, auth)
+	if err != nil {
+		return "", "", err
+	}
+	return "Login Succeeded", identity, nil
+}
+
+// home is the registry itself, as hosts.toml describes it where there is one.
+func (c *Client) home(ctx context.Context, host string, auth *registry.AuthConfig) (endpoint, error) {
+	domain := host
+	if isHub(host) {
+		domain = hubName
+	}
+	list, err := c.described(ctx, domain, auth)
+	if err != nil {
+		return endpoint{}, err
+	}
+	for _, e := range slices.Backward(list) {
+		if e.home {
+			return e, nil
 		}
 	}
-	return "", "", last
+	return c.upstream(ctx, host)
 }
 
 func (c *Client) login(ctx context.Context, e endpoint, auth registry.AuthConfig) (string, error) {
-	tr, err := c.transport(e)
-	if err != nil {
-		return "", err
-	}
-	s := &session{client: c, endpoint: e, http: &http.Client{Transport: tr}, transport: tr, auth: &auth, tokens: map[string]token{}, offline: true}
+	s := c.session(e, &auth)
+	s.offline = true
 	defer s.Close()
 	if err := s.Ping(ctx); err != nil {
 		return "", err

@@ -3,15 +3,12 @@ package registryclient
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"mime"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
-	"time"
 
 	digest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -172,119 +169,3 @@ func nextPage(current, link string) (string, error) {
 	}
 	return u.String(), nil
 }
-
-// maxResumes bounds how often one blob's download is resumed without progress.
-const maxResumes = 5
-
-// Blob opens a blob. Interrupted downloads are resumed where they stopped; that the bytes are the right ones is for
-// the caller to check.
-func (r *Repository) Blob(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
-	b := &blobReader{repo: r, ctx: ctx, desc: d}
-	if err := b.open(); err != nil {
-		return nil, err
-	}
-	return b, nil
-}
-
-type blobReader struct {
-	repo   *Repository
-	ctx    context.Context //nolint:containedctx // that of the download, as in http.Request
-	desc   ocispec.Descriptor
-	offset int64
-	body   io.ReadCloser
-	fails  int
-}
-
-func (b *blobReader) open() error {
-	c := call{method: http.MethodGet, address: b.repo.path("blobs", b.desc.Digest.String()), header: http.Header{}}
-	// No transparent compression: the bytes are what the digest is of.
-	c.header.Set("Accept-Encoding", "identity")
-	if b.offset > 0 {
-		c.header.Set("Range", "bytes="+strconv.FormatInt(b.offset, 10)+"-")
-	}
-	resp, err := b.repo.do(b.ctx, c, http.StatusOK, http.StatusPartialContent)
-	if err != nil && len(b.desc.URLs) > 0 && b.offset == 0 {
-		resp, err = b.foreign()
-	}
-	if err != nil {
-		return err
-	}
-	if b.offset > 0 && resp.StatusCode == http.StatusOK { // ranges are not supported: skip what we have
-		if _, err := io.CopyN(io.Discard, resp.Body, b.offset); err != nil {
-			drain(resp)
-			return fmt.Errorf("resume blob %s: %w", b.desc.Digest, err)
-		}
-	}
-	b.body = resp.Body
-	return nil
-}
-
-// foreign fetches a layer from where its manifest says it is, without credentials.
-func (b *blobReader) foreign() (*http.Response, error) {
-	var last error
-	for _, address := range b.desc.URLs {
-		u, err := url.Parse(address)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" {
-			continue
-		}
-		req, err := b.repo.request(b.ctx, http.MethodGet, address, nil)
-		if err != nil {
-			return nil, err
-		}
-		resp, err := b.repo.http.Do(req)
-		if err == nil && resp.StatusCode == http.StatusOK {
-			return resp, nil
-		}
-		if err == nil {
-			err = readError(call{method: http.MethodGet, address: address}, resp)
-			drain(resp)
-		}
-		last = err
-	}
-	if last == nil {
-		last = fault.NotFound("blob %s: no usable URL", b.desc.Digest)
-	}
-	return nil, last
-}
-
-// Read implements io.Reader.
-func (b *blobReader) Read(p []byte) (int, error) {
-	for {
-		n, err := b.body.Read(p)
-		b.offset += int64(n)
-		if n > 0 {
-			b.fails = 0
-		}
-		short := errors.Is(err, io.EOF) && b.desc.Size > 0 && b.offset < b.desc.Size
-		if err == nil || errors.Is(err, io.EOF) && !short {
-			return n, err
-		}
-		if n > 0 {
-			return n, nil // the error comes again, or the download resumes
-		}
-		if b.fails++; b.fails > maxResumes || b.ctx.Err() != nil {
-			if short {
-				err = io.ErrUnexpectedEOF
-			}
-			return 0, fmt.Errorf("download blob %s: %w", b.desc.Digest, err)
-		}
-		if err := b.resume(); err != nil {
-			return 0, err
-		}
-	}
-}
-
-func (b *blobReader) resume() error {
-	_ = b.body.Close() // broken
-	t := time.NewTimer(time.Duration(b.fails) * 200 * time.Millisecond)
-	defer t.Stop()
-	select {
-	case <-b.ctx.Done():
-		return b.ctx.Err()
-	case <-t.C:
-		return b.open()
-	}
-}
-
-// Close implements io.Closer.
-func (b *blobReader) Close() error { return b.body.Close() }

@@ -32,40 +32,33 @@ func (c *Client) Search(ctx context.Context, term string, limit int, auth *regis
 	if head, rest, ok := strings.Cut(term, "/"); ok && (strings.ContainsAny(head, ".:") || head == "localhost") {
 		host, term = head, rest
 	}
-	list := []endpoint{{url.URL{Scheme: "https", Host: hubIndex}, true, false}}
-	if host != hubIndex && host != hubName {
-		list = c.endpoints(ctx, host, false)
+	e, err := c.upstream(ctx, host)
+	if err != nil {
+		return nil, err
 	}
-	out, err := c.searchAny(ctx, list, term, limit, auth)
+	if isHub(host) {
+		e.base.Host = hubIndex // with Docker Hub's certificates, if it has any: they are one
+	}
+	out, err := c.searchOn(ctx, e, term, limit, auth)
 	if errdefs.IsUnauthorized(err) && auth != nil && host == c.current.Load().cfg.Index {
 		// Clients send what they have for Docker Hub when they name no host.
-		return c.searchAny(ctx, list, term, limit, nil)
+		return c.searchOn(ctx, e, term, limit, nil)
 	}
 	return out, err
 }
 
-func (c *Client) searchAny(ctx context.Context, list []endpoint, term string, limit int, auth *registry.AuthConfig) ([]registry.SearchResult, error) {
-	var last error
-	for _, e := range list {
-		out, err := c.searchOn(ctx, e, term, limit, auth)
-		if err == nil {
-			return out, nil
-		}
-		last = err
-		if errdefs.IsUnauthorized(err) {
-			break
-		}
+func (c *Client) searchOn(ctx context.Context, e endpoint, term string, limit int, auth *registry.AuthConfig) ([]registry.SearchResult, error) {
+	s := c.session(e, nil)
+	defer s.Close()
+	out, err := s.search(ctx, term, limit, auth)
+	if err != nil && e.plain && !errdefs.IsUnauthorized(err) {
+		s.endpoint.base.Scheme = "http"
+		return s.search(ctx, term, limit, auth)
 	}
-	return nil, last
+	return out, err
 }
 
-func (c *Client) searchOn(ctx context.Context, e endpoint, term string, limit int, auth *registry.AuthConfig) ([]registry.SearchResult, error) {
-	tr, err := c.transport(e)
-	if err != nil {
-		return nil, err
-	}
-	s := &session{client: c, endpoint: e, http: &http.Client{Transport: tr}, transport: tr}
-	defer s.Close()
+func (s *session) search(ctx context.Context, term string, limit int, auth *registry.AuthConfig) ([]registry.SearchResult, error) {
 	address := s.url("/v1/search") + "?" + url.Values{"q": {term}, "n": {strconv.Itoa(limit)}}.Encode()
 	req, err := s.request(ctx, http.MethodGet, address, nil)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/registry"
 )
@@ -24,14 +25,13 @@ const (
 
 // session is the conversation with one registry.
 type session struct {
-	client    *Client
-	endpoint  endpoint
-	http      *http.Client
-	transport *http.Transport
-	auth      *registry.AuthConfig
-	scope     string
-	extra     []string // further scopes, for mounts from other repositories
-	offline   bool     // asks for an identity token, which only a log-in keeps
+	client   *Client
+	endpoint endpoint
+	http     *http.Client
+	auth     *registry.AuthConfig
+	scope    string
+	extra    []string // further scopes, for mounts from other repositories
+	offline  bool     // asks for an identity token, which only a log-in keeps
 
 	fetching sync.Mutex // held while a token is fetched
 
@@ -42,33 +42,78 @@ type session struct {
 }
 
 // Close drops idle connections.
-func (s *session) Close() { s.transport.CloseIdleConnections() }
+func (s *session) Close() { s.http.CloseIdleConnections() }
 
 // Host is the registry's host and port.
 func (s *session) Host() string { return s.endpoint.base.Host }
 
+// Resolves tells whether the registry may be asked what a tag means, and not only for what has a digest.
+func (s *session) Resolves() bool { return s.endpoint.can.Has(docker.HostCapabilityResolve) }
+
+// Holds tells whether the registry may be asked for what has a digest.
+func (s *session) Holds() bool { return s.endpoint.can.Has(docker.HostCapabilityPull) }
+
 // url makes an address below the registry's root. path begins with "/v2/".
-func (s *session) url(path string) string {
-	u := s.endpoint.base
-	u.Path += path
-	return u.String()
-}
+func (s *session) url(path string) string { return s.endpoint.url(path) }
 
 // Ping checks that something answers at /v2/ and learns how to authenticate. What it answers does not matter, except
-// that it must be HTTP.
+// that it must be HTTP. Call it before anything else; it settles whether the registry speaks HTTPS.
 func (s *session) Ping(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	err := s.ping(ctx)
+	if err == nil || !s.endpoint.plain || s.endpoint.base.Scheme != "https" || ctx.Err() != nil {
+		return err
+	}
+	s.endpoint.base.Scheme = "http"
+	switch perr := s.ping(ctx); {
+	case errors.Is(perr, errSpeaksTLS):
+		s.endpoint.base.Scheme = "https"
+		return err
+	default:
+		return perr
+	}
+}
+
+// errSpeaksTLS is a server of HTTPS that was spoken to in plain HTTP.
+var errSpeaksTLS = errors.New("server expects HTTPS")
+
+func (s *session) ping(ctx context.Context) error {
+	pctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	req, err := s.request(ctx, http.MethodGet, s.url("/v2/"), nil)
+	req, err := s.request(pctx, http.MethodGet, s.url("/v2/"), nil)
 	if err != nil {
 		return err
 	}
 	resp, err := s.http.Do(req)
+	if err != nil && ctx.Err() == nil && pctx.Err() != nil {
+		return contactError{unreachable(err)}
+	}
 	if err != nil {
 		return unreachable(err)
 	}
 	defer drain(resp)
+	if s.endpoint.plain && req.URL.Scheme == "http" && resp.StatusCode == http.StatusBadRequest {
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, maxError)) // what there is of it
+		if strings.Contains(string(text), "HTTP request to an HTTPS server") || strings.Contains(string(text), "plain HTTP request was sent to HTTPS port") {
+			return errSpeaksTLS
+		}
+	}
 	s.learn(resp)
+	return nil
+}
+
+// redirect follows redirects as the standard client does, but what is meant for the endpoint goes to no other: Go hands
+// credentials on to another port of the same host, and headers of one's own to everyone.
+func (s *session) redirect(req *http.Request, via []*http.Request) error {
+	if len(via) >= 10 {
+		return errors.New("stopped after 10 redirects")
+	}
+	if req.URL.Host == s.endpoint.base.Host && (req.URL.Scheme == s.endpoint.base.Scheme || req.URL.Scheme == "https") {
+		return nil
+	}
+	req.Header.Del("Authorization")
+	for k := range s.endpoint.header {
+		req.Header.Del(k)
+	}
 	return nil
 }
 
@@ -87,6 +132,11 @@ func (s *session) request(ctx context.Context, method, address string, body io.R
 		return nil, fmt.Errorf("make request: %w", err)
 	}
 	req.Header.Set("User-Agent", s.client.Config().UserAgent)
+	if req.URL.Host == s.endpoint.base.Host {
+		for k, v := range s.endpoint.header {
+			req.Header[http.CanonicalHeaderKey(k)] = v
+		}
+	}
 	return req, nil
 }
 
@@ -120,43 +170,8 @@ func (s *session) do(ctx context.Context, c call, want ...int) (*http.Response, 
 				continue
 			}
 		}
-		if s.again(ctx, resp, attempt) {
-			drain(resp)
-			continue
-		}
 		defer drain(resp)
 		return nil, readError(c, resp)
-	}
-}
-
-// again decides about a second attempt after an answer that says "later", and waits for it.
-func (s *session) again(ctx context.Context, resp *http.Response, attempt int) bool {
-	if attempt >= 3 {
-		return false
-	}
-	var wait time.Duration
-	switch resp.StatusCode {
-	case http.StatusTooManyRequests:
-		if resp.Header.Get("Retry-After") == "" {
-			return false
-		}
-		d, err := time.ParseDuration(resp.Header.Get("Retry-After") + "s")
-		if err != nil || d > 30*time.Second {
-			return false
-		}
-		wait = d
-	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		wait = time.Duration(attempt+1) * 300 * time.Millisecond
-	default:
-		return false
-	}
-	t := time.NewTimer(wait)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
 	}
 }
 
@@ -212,7 +227,9 @@ type Error struct {
 	Status int
 	// Code is the first of the registry's error codes, such as "MANIFEST_UNKNOWN"; may be empty.
 	Code string
-	text string
+	// After is how long the registry asks to wait before the next attempt; 0: it does not.
+	After time.Duration
+	text  string
 }
 
 // Error implements error with docker's rendering: the code in words, then the message.
@@ -245,7 +262,7 @@ type errorDoc struct {
 }
 
 func readError(c call, resp *http.Response) error {
-	e := &Error{Status: resp.StatusCode}
+	e := &Error{Status: resp.StatusCode, After: retryAfter(resp.Header, time.Now())}
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxError)) // what there is of it
 	var doc errorDoc
 	if json.Unmarshal(body, &doc) == nil && len(doc.Errors) > 0 {

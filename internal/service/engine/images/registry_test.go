@@ -20,6 +20,7 @@ import (
 	"github.com/moby/moby/api/types/registry"
 
 	"longshore/internal/driver/registryclient"
+	"longshore/internal/service/engine/images/transfer"
 )
 
 func testClient(t testing.TB) *registryclient.Client {
@@ -99,7 +100,7 @@ func pushed(t testing.TB, r *rig, host string, auth *registry.AuthConfig) string
 }
 
 func TestPushPull(t *testing.T) {
-	a, b := newRig(t, Config{}), newRig(t, Config{MaxDownloads: 1})
+	a, b := newRig(t, Config{}), newRig(t, Config{Limits: transfer.Limits{Downloads: 1}})
 	p := newPeer(t, nil)
 	ref := pushed(t, a, p.host, nil)
 	var out []string

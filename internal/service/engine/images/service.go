@@ -7,7 +7,6 @@
 package images
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -21,6 +20,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 	digest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 
 	"longshore/internal/core/event"
 	"longshore/internal/core/image"
@@ -40,8 +40,7 @@ type User struct {
 
 // Config holds the service's settings.
 type Config struct {
-	// MaxDownloads and MaxUploads bound the layers transferred at a time by one pull or push; 0 means docker's 3 and 5.
-	MaxDownloads, MaxUploads int
+	Limits transfer.Limits
 	// Container tells about a container that was registered with Use; nil or false: it counts as stopped.
 	Container func(id string) (User, bool)
 	// Search answers /images/search; nil means Docker Hub and, for terms that begin with one, any registry of version 1.
@@ -71,11 +70,8 @@ var (
 	_ image.Images    = (*Service)(nil)
 )
 
-// SetLimits bounds the layers that one pull and one push from now on transfer at a time; 0 means docker's 3 and 5.
-func (s *Service) SetLimits(downloads, uploads int) {
-	s.remote.MaxDownloads.Store(int64(cmp.Or(max(downloads, 0), 3)))
-	s.remote.MaxUploads.Store(int64(cmp.Or(max(uploads, 0), 5)))
-}
+// SetLimits puts limits into force for what begins from now on.
+func (s *Service) SetLimits(l transfer.Limits) { s.remote.SetLimits(l) }
 
 // New reads the stored names and builds the catalog. It fails only when the store cannot be read.
 func New(store *ctdstore.Store, client *registryclient.Client, pub event.Publisher, cfg Config) (*Service, error) {
@@ -87,8 +83,8 @@ func New(store *ctdstore.Store, client *registryclient.Client, pub event.Publish
 	}
 	s := &Service{store: store, client: client, events: pub, cfg: cfg}
 	s.uses.byContainer = map[string]digest.Digest{}
-	s.remote = &transfer.Engine{Store: store, Client: client, Log: cfg.Log, Neighbour: cfg.Neighbour}
-	s.SetLimits(cfg.MaxDownloads, cfg.MaxUploads)
+	s.remote = transfer.New(store, client, cfg.Neighbour, cfg.Log)
+	s.SetLimits(cfg.Limits)
 	ctx := context.Background()
 	all, err := store.Images().List(ctx)
 	if err != nil {
@@ -110,7 +106,12 @@ func New(store *ctdstore.Store, client *registryclient.Client, pub event.Publish
 }
 
 // Run does the background work: garbage collection. It returns when ctx ends.
-func (s *Service) Run(ctx context.Context) error { return s.store.Run(ctx) }
+func (s *Service) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.store.Run(ctx) })
+	g.Go(func() error { return s.remote.Run(ctx) })
+	return g.Wait()
+}
 
 // nameChanged follows changes that others (the builder) make to the image store.
 func (s *Service) nameChanged(ctx context.Context, name string) {

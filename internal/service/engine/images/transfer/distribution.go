@@ -31,19 +31,14 @@ func (e *Engine) Distribution(ctx context.Context, name string, auth *registry.A
 	if err != nil {
 		return out, err
 	}
-	defer func() {
-		for _, r := range repos {
-			r.Close()
-		}
-	}()
-	var last error
-	for _, r := range repos {
-		if last = r.Ping(ctx); last != nil {
-			continue
-		}
-		if out, last = distribution(ctx, r, ref); last == nil {
-			return out, nil
-		}
+	from := newSources(repos)
+	defer from.Close()
+	last := from.each(ctx, func(s *source) bool { return s.Resolves() && s.Holds() }, func(src *source) (err error) {
+		out, err = distribution(ctx, src.Repository, ref)
+		return err
+	}, nil)
+	if last == nil {
+		return out, nil
 	}
 	var re *registryclient.Error
 	if errors.As(last, &re) {
@@ -96,7 +91,7 @@ func configPlatform(ctx context.Context, r *registryclient.Repository, d ocispec
 	if d.Size > 8<<20 {
 		return p, false
 	}
-	rc, err := r.Blob(ctx, d)
+	rc, err := r.Blob(ctx, d, registryclient.Start{})
 	if err != nil {
 		return p, false
 	}

@@ -1,10 +1,13 @@
 package transfer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
+	"path/filepath"
 	"sync/atomic"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
@@ -15,21 +18,68 @@ import (
 
 	"longshore/internal/core/fault"
 	"longshore/internal/driver/ctdstore"
+	"longshore/internal/driver/ctdstore/partial"
 	"longshore/internal/driver/registryclient"
 	"longshore/internal/service/engine/images/catalog"
 )
 
-// Engine fetches and sends. Fill its exported fields before the first use; it is safe for concurrent use then.
+// keepPartial is how long what has come of a blob waits for a fetch that goes on with it.
+const keepPartial = 24 * time.Hour
+
+// Engine fetches and sends. It is safe for concurrent use.
 type Engine struct {
 	Store  *ctdstore.Store
 	Client *registryclient.Client
 	Log    *slog.Logger
-	// MaxDownloads and MaxUploads bound the layers transferred at a time by one fetch or send.
-	MaxDownloads, MaxUploads atomic.Int64
 	// Neighbour is the registry in this process; nil: there is none.
 	Neighbour Neighbour
 
-	blobs keyedLock // one download per blob
+	partial            *partial.Store // what has come of blobs
+	downloads, uploads Slots
+	attempts           atomic.Int64 // of one download
+	blobs              keyedLock    // one download per blob
+}
+
+// Limits bound what fetches and sends do; 0 means docker's default.
+type Limits struct {
+	// Downloads and Uploads are how many blobs are transferred at a time by the whole engine: 3 and 5.
+	Downloads, Uploads int
+	// Attempts is how often the download of one of them is tried: 5.
+	Attempts int
+}
+
+// New gives an engine with docker's limits. Broken downloads are kept below the store's directory.
+func New(store *ctdstore.Store, client *registryclient.Client, neighbour Neighbour, log *slog.Logger) *Engine {
+	e := &Engine{Store: store, Client: client, Neighbour: neighbour, Log: log}
+	e.partial = partial.New(filepath.Join(store.Root(), "downloads"))
+	e.SetLimits(Limits{})
+	return e
+}
+
+// SetLimits puts limits into force for what begins from now on.
+func (e *Engine) SetLimits(l Limits) {
+	e.downloads.SetLimit(cmp.Or(max(l.Downloads, 0), 3))
+	e.uploads.SetLimit(cmp.Or(max(l.Uploads, 0), 5))
+	e.attempts.Store(int64(cmp.Or(max(l.Attempts, 0), 5)))
+}
+
+// Run removes broken downloads that nobody went on with, until ctx ends.
+func (e *Engine) Run(ctx context.Context) error {
+	tick := time.NewTicker(time.Hour)
+	defer tick.Stop()
+	for {
+		freed, err := e.partial.Sweep(time.Now().Add(-keepPartial))
+		if err != nil {
+			e.Log.Warn("broken downloads not removed", "error", err)
+		} else if freed > 0 {
+			e.Log.Info("broken downloads removed", "bytes", freed)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
 }
 
 // Options says what is transferred, and as whom.
@@ -49,75 +99,68 @@ func (e *Engine) Fetch(ctx context.Context, o Options, emit Emit) (ocispec.Descr
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	defer func() {
-		for _, r := range repos {
-			r.Close()
-		}
-	}()
-	var last error
-	for _, repo := range repos {
-		target, err := e.fetchFrom(ctx, repo, o, emit)
-		if err == nil {
-			return target, nil
-		}
-		last = err
-		if ctx.Err() != nil || !again(err) {
-			break
-		}
-	}
-	return ocispec.Descriptor{}, pullError(o.Ref, last)
-}
-
-// again tells that another way to the registry may do better: nothing was received from this one yet.
-func again(err error) bool {
-	var f fetchError
-	return !errors.As(err, &f)
-}
-
-// fetchError marks failures after the manifest was found.
-type fetchError struct{ error }
-
-// Unwrap gives the cause.
-func (f fetchError) Unwrap() error { return f.error }
-
-func (e *Engine) fetchFrom(ctx context.Context, repo *registryclient.Repository, o Options, emit Emit) (none ocispec.Descriptor, err error) {
-	if err := repo.Ping(ctx); err != nil {
-		return none, err
-	}
-	ref := o.Ref
-	name, tag := reference.Path(ref), ""
-	switch r := ref.(type) {
-	case reference.Digested:
-		tag = r.Digest().String()
-	case reference.Tagged:
-		tag = r.Tag()
-	}
-	target, body, err := repo.Manifest(ctx, tag)
+	from := newSources(repos)
+	defer from.Close()
+	f := &fetch{Engine: e, from: from, party: e.downloads.party(), ref: o.Ref, platform: o.Platform, emit: emit}
+	target, err := f.all(ctx, o.Known)
 	if err != nil {
-		return none, err
-	}
-	shown := tag
-	if _, ok := ref.(reference.Digested); ok {
-		shown = ref.String()
-	}
-	if err := emit(Message(shown, "Pulling from "+name)); err != nil {
-		return none, fetchError{err}
-	}
-	f := &fetch{Engine: e, repo: repo, ref: ref, platform: o.Platform, emit: emit, quiet: target.Digest == o.Known}
-	if err := f.run(ctx, target, body); err != nil {
-		return none, fetchError{err}
+		return ocispec.Descriptor{}, pullError(o.Ref, err)
 	}
 	return target, nil
 }
 
+// all finds what the reference means and fetches it.
+func (f *fetch) all(ctx context.Context, known digest.Digest) (none ocispec.Descriptor, err error) {
+	tag, usable := "", resolves
+	switch r := f.ref.(type) {
+	case reference.Digested:
+		tag, usable = r.Digest().String(), holds
+	case reference.Tagged:
+		tag = r.Tag()
+	}
+	target, body, err := f.lookUp(ctx, tag, usable)
+	if err != nil {
+		return none, err
+	}
+	shown := tag
+	if _, ok := f.ref.(reference.Digested); ok {
+		shown = f.ref.String()
+	}
+	if err := f.emit(Message(shown, "Pulling from "+reference.Path(f.ref))); err != nil {
+		return none, err
+	}
+	f.quiet = target.Digest == known
+	return target, f.run(ctx, target, body)
+}
+
+// lookUp fetches a manifest or index from the first source that has it, patiently.
+func (f *fetch) lookUp(ctx context.Context, tag string, usable func(*source) bool) (d ocispec.Descriptor, body []byte, err error) {
+	p := patience{attempts: int(f.attempts.Load()), tell: retrying(f.emit, tag)}
+	err = p.try(ctx, func() (int64, error) {
+		return 0, f.from.each(ctx, usable, func(src *source) (err error) {
+			d, body, err = src.Manifest(ctx, tag)
+			return err
+		}, nil)
+	})
+	return d, body, err
+}
+
 // Tags lists the tags of a repository.
 func (e *Engine) Tags(ctx context.Context, o Options) ([]string, error) {
-	repo, err := e.Client.Repository(ctx, o.Ref, o.Auth, registryclient.Pull)
+	repos, err := e.Client.Repositories(ctx, o.Ref, o.Auth, registryclient.Pull)
 	if err != nil {
-		return nil, pullError(o.Ref, err)
+		return nil, err
 	}
-	defer repo.Close()
-	tags, err := repo.Tags(ctx)
+	from := newSources(repos)
+	defer from.Close()
+	var tags []string
+	p := patience{attempts: int(e.attempts.Load())}
+	err = p.try(ctx, func() (int64, error) {
+		return 0, from.each(ctx, resolves, func(src *source) (err error) {
+			tags, err = src.Tags(ctx)
+			return err
+		}, nil)
+	})
 	if err != nil {
 		return nil, pullError(o.Ref, err)
 	}
@@ -128,10 +171,6 @@ func (e *Engine) Tags(ctx context.Context, o Options) ([]string, error) {
 func pullError(ref reference.Named, err error) error {
 	var re *registryclient.Error
 	if !errors.As(err, &re) {
-		var f fetchError
-		if errors.As(err, &f) {
-			err = f.error
-		}
 		if errdefs.IsUnknown(err) || errdefs.IsUnauthorized(err) {
 			// Without the cause: its class would make it a 401, on which the docker CLI asks for a password.
 			return fault.Internal("%s", err)

@@ -9,25 +9,23 @@ import (
 	"sync"
 
 	c8images "github.com/containerd/containerd/v2/core/images"
-	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	digest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sync/semaphore"
 
 	"longshore/internal/core/fault"
 	"longshore/internal/driver/ctdstore"
-	"longshore/internal/driver/registryclient"
 	"longshore/internal/service/engine/images/catalog"
 )
 
 // fetch brings one image's content here and unpacks it.
 type fetch struct {
 	*Engine
-	repo     *registryclient.Repository
+	from     *sources
+	party    *party
 	ref      reference.Named
 	platform *ocispec.Platform
 	emit     Emit
@@ -102,7 +100,7 @@ func (f *fetch) document(ctx context.Context, d ocispec.Descriptor) ([]byte, err
 	if f.Store.Has(ctx, d.Digest) {
 		return f.Store.ReadBytes(ctx, d, 8<<20)
 	}
-	_, body, err := f.repo.Manifest(ctx, d.Digest.String())
+	_, body, err := f.lookUp(ctx, d.Digest.String(), holds)
 	return body, err
 }
 
@@ -183,12 +181,15 @@ func (f *fetch) layers(ctx context.Context, layers []ocispec.Descriptor, unpack 
 		}
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	slots := semaphore.NewWeighted(f.MaxDownloads.Load())
 	ready := make([]chan struct{}, len(layers))
 	for i, l := range layers {
 		ready[i] = make(chan struct{})
 		g.Go(func() error {
-			if err := f.layer(ctx, slots, l, stored[i], emit); err != nil {
+			say := emit
+			if stored[i] {
+				say = nil
+			}
+			if err := f.blob(ctx, l, say); err != nil {
 				return err
 			}
 			close(ready[i])
@@ -209,23 +210,6 @@ func (f *fetch) layers(ctx context.Context, layers []ocispec.Descriptor, unpack 
 		})
 	}
 	return g.Wait()
-}
-
-// layer downloads one layer when a slot is free.
-func (f *fetch) layer(ctx context.Context, slots *semaphore.Weighted, l ocispec.Descriptor, stored bool, emit Emit) error {
-	if stored {
-		return f.blob(ctx, l, nil)
-	}
-	if !slots.TryAcquire(1) {
-		if err := emit(State(catalog.Short(l.Digest.String()), "Waiting")); err != nil {
-			return err
-		}
-		if err := slots.Acquire(ctx, 1); err != nil {
-			return err
-		}
-	}
-	defer slots.Release(1)
-	return f.blob(ctx, l, emit)
 }
 
 func await(ctx context.Context, ready chan struct{}) error {
@@ -298,27 +282,8 @@ func (f *fetch) blob(ctx context.Context, d ocispec.Descriptor, emit Emit) error
 	} else if linked || err != nil {
 		return err
 	}
-	r, err := f.repo.Blob(ctx, d)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	src := io.Reader(r)
-	if emit != nil {
-		src = &meter{r: r, total: d.Size, step: max(d.Size/200, 256<<10), tell: func(done int64) error {
-			return emit(Line(id, "Downloading", done, d.Size))
-		}}
-	}
-	if _, err := f.Store.WriteBlob(ctx, src, ocispec.Descriptor{Digest: d.Digest, Size: d.Size}, labels); err != nil {
-		if errdefs.IsFailedPrecondition(err) || errdefs.IsInvalidArgument(err) {
-			return fault.Internal("filesystem layer verification failed for digest %s: %w", d.Digest, err)
-		}
-		return err
-	}
-	if emit == nil {
-		return nil
-	}
-	if err := emit(State(id, "Verifying Checksum")); err != nil {
+	down := &download{fetch: f, desc: d, labels: labels, emit: emit}
+	if err := down.run(ctx); err != nil || emit == nil {
 		return err
 	}
 	return emit(State(id, "Download complete"))

@@ -25,11 +25,12 @@ type Neighbour interface {
 
 // receive takes a blob from the neighbour by hard link. False without an error: fetch its bytes.
 func (f *fetch) receive(ctx context.Context, d ocispec.Descriptor, labels map[string]string) (bool, error) {
-	if f.Neighbour == nil || !f.Neighbour.At(f.repo.Host()) {
+	// Only where it is asked first: a mirror before it is there to be used.
+	if first := f.from.list[0]; f.Neighbour == nil || !f.Neighbour.At(first.Host()) || first.connect(ctx, false) != nil {
 		return false, nil
 	}
 	ticket := f.Neighbour.Expect(d.Digest)
-	err := f.repo.Request(ctx, d.Digest, ticket)
+	err := f.from.list[0].Request(ctx, d.Digest, ticket)
 	path, ok := f.Neighbour.Collect(ticket)
 	if err != nil || !ok {
 		return false, ctx.Err() // whatever it is, the GET that follows says it with its words

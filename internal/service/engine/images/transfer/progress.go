@@ -3,6 +3,7 @@
 package transfer
 
 import (
+	"errors"
 	"sync"
 
 	"github.com/moby/moby/api/types/jsonstream"
@@ -33,6 +34,9 @@ func Message(id, status string) jsonstream.Message {
 	return jsonstream.Message{Status: status, ID: id}
 }
 
+// errGone is a client that takes no more progress. Why does not matter, and must not be taken for a registry's failure.
+var errGone = errors.New("the client does not read the progress")
+
 // serial makes an Emit safe for concurrent use and remembers its first error, after which it sends nothing.
 func serial(emit Emit) Emit {
 	var mu sync.Mutex
@@ -40,8 +44,8 @@ func serial(emit Emit) Emit {
 	return func(v any) error {
 		mu.Lock()
 		defer mu.Unlock()
-		if failed == nil {
-			failed = emit(v)
+		if failed == nil && emit(v) != nil {
+			failed = errGone
 		}
 		return failed
 	}

@@ -32,7 +32,7 @@ func (e *Engine) Send(ctx context.Context, entry *catalog.Entry, o Options, emit
 		return target, pushError(err)
 	}
 	defer repo.Close()
-	u := &upload{Engine: e, repo: repo, ref: o.Ref, emit: serial(emit)}
+	u := &upload{Engine: e, repo: repo, party: e.uploads.party(), ref: o.Ref, emit: serial(emit)}
 	if err := u.run(ctx, entry, target, manifests); err != nil {
 		return target, pushError(err)
 	}
@@ -42,9 +42,10 @@ func (e *Engine) Send(ctx context.Context, entry *catalog.Entry, o Options, emit
 // upload is one image on its way out.
 type upload struct {
 	*Engine
-	repo *registryclient.Repository
-	ref  reference.Named
-	emit Emit
+	repo  *registryclient.Repository
+	party *party
+	ref   reference.Named
+	emit  Emit
 }
 
 // outgoing picks what is pushed: the image as it is when all of it is here, else the variant for this host.
@@ -102,7 +103,6 @@ func (u *upload) run(ctx context.Context, e *catalog.Entry, target ocispec.Descr
 		}
 	}
 	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(int(u.MaxUploads.Load()))
 	for _, b := range blobs {
 		g.Go(func() error { return u.blob(gctx, b) })
 	}
@@ -164,7 +164,8 @@ func (u *upload) manifest(ctx context.Context, d ocispec.Descriptor, tag string)
 	if err != nil {
 		return err
 	}
-	return u.repo.PutManifest(ctx, tag, d, body)
+	p := patience{attempts: uploadAttempts, tell: retrying(u.emit, tag), unreachable: true}
+	return p.try(ctx, func() (int64, error) { return 0, u.repo.PutManifest(ctx, tag, d, body) })
 }
 
 // sources are repositories of the same registry that have a blob.
@@ -190,6 +191,7 @@ func (u *upload) allowMounts(ctx context.Context, blobs []ocispec.Descriptor) {
 	}
 }
 
+// blob sends one blob, if the registry does not have it.
 func (u *upload) blob(ctx context.Context, d ocispec.Descriptor) error {
 	id := catalog.Short(d.Digest.String())
 	say := func(v any) error {
@@ -201,27 +203,49 @@ func (u *upload) blob(ctx context.Context, d ocispec.Descriptor) error {
 	if c8images.IsNonDistributable(d.MediaType) && !u.Store.Has(ctx, d.Digest) {
 		return say(State(id, "Skipped foreign layer"))
 	}
-	have, err := u.repo.HasBlob(ctx, d.Digest)
+	told := retrying(say, id)
+	p := patience{attempts: uploadAttempts, tell: told, unreachable: true}
+	slot, err := u.party.take(ctx, func() error { return say(State(id, "Waiting")) })
+	if err != nil {
+		return err
+	}
+	defer slot.release()
+	var have bool
+	err = p.try(ctx, func() (_ int64, err error) {
+		have, err = u.repo.HasBlob(ctx, d.Digest)
+		return 0, err
+	})
 	if err != nil {
 		return err
 	}
 	if have {
 		return say(State(id, "Layer already exists"))
 	}
-	from := ""
+	return u.send(ctx, d, say, p)
+}
+
+// send uploads a blob that the registry does not have, or has it mounted.
+func (u *upload) send(ctx context.Context, d ocispec.Descriptor, say Emit, p patience) error {
+	id, from := catalog.Short(d.Digest.String()), ""
 	if src := u.sources(ctx, d.Digest); len(src) > 0 {
 		from = src[0]
 	}
 	ticket, taken := u.offer(ctx, d)
-	spared, err := u.repo.Upload(ctx, d, registryclient.Shortcut{From: from, Ticket: ticket}, func() (io.ReadCloser, error) {
+	up := u.repo.NewUpload(d, func(offset int64) (io.ReadCloser, error) {
 		ra, err := u.Store.Content().ReaderAt(ctx, d)
 		if err != nil {
 			return nil, err
 		}
-		m := &meter{r: io.NewSectionReader(ra, 0, ra.Size()), total: d.Size, step: max(d.Size/200, 256<<10), tell: func(done int64) error {
+		r := io.NewSectionReader(ra, offset, ra.Size()-offset)
+		m := &meter{r: r, done: offset, total: d.Size, step: max(d.Size/200, 256<<10), tell: func(done int64) error {
 			return say(Line(id, "Pushing", done, d.Size))
 		}}
 		return readCloser{m, ra}, nil
+	})
+	var spared bool
+	err := p.try(ctx, func() (_ int64, err error) {
+		spared, err = up.Send(ctx, registryclient.Shortcut{From: from, Ticket: ticket})
+		return 0, err
 	})
 	handed := taken()
 	if err != nil {
