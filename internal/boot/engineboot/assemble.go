@@ -136,10 +136,16 @@ func (e *engine) openStores(ctx context.Context, down *closers) (err error) {
 	if err := containerdlog.SetLevel("error"); err != nil {
 		return err
 	}
+	if err := e.verify(); err != nil {
+		return err
+	}
 	if e.state, err = bolt.Open(filepath.Join(e.cfg.DataRoot, "state.db")); err != nil {
 		return err
 	}
 	down.add(e.state.Close)
+	for _, kept := range e.state.Damaged() {
+		e.log.Error("state: a log was damaged: what it could not tell is kept aside, containers may be seen as they were before", "file", kept)
+	}
 	if e.journal, err = journal.Open(filepath.Join(e.cfg.DataRoot, "events"), journal.Logger(e.log)); err != nil {
 		return err
 	}

@@ -34,6 +34,11 @@ type Record struct {
 	State State
 }
 
+// Whole tells whether a record that was read from under an ID has what everything else relies on.
+func (r *Record) Whole(id string) bool {
+	return r.ID == id && r.Name != "" && r.Config != nil && r.HostConfig != nil
+}
+
 // Image is the image that a container was made from.
 type Image struct {
 	ID       digest.Digest

@@ -48,7 +48,12 @@ type Store struct {
 	log     *volatileLog
 	retired []string // log files whose records are being folded
 	tombs   int      // durable deletions remembered because a log may hold an older write
+	damaged []string // files that Open found damaged
 }
+
+// Damaged are the logs in which Open found what it could not read: the rest of each was kept under the name given, and what
+// volatile writes it had is lost.
+func (s *Store) Damaged() []string { return s.damaged }
 
 var _ state.Store = (*Store)(nil)
 

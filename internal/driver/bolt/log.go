@@ -1,6 +1,7 @@
 package bolt
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
@@ -128,11 +129,29 @@ func (s *Store) replay() error {
 				if o.seq > folded && o.seq > stored(tx, &o) && o.seq > sequence(tombs.Get(tombKey(o.bucket, o.key))) {
 					s.overlay.apply(&o)
 				}
+				data = rest
+			}
+			if err := s.setAside(name, data); err != nil {
+				return err
 			}
 		}
 		s.retired = logs
 		return nil
 	})
+}
+
+// setAside keeps what could not be read of a log, which goes once its records are folded. A power cut leaves the last records torn or
+// zero: these were never promised to survive one.
+func (s *Store) setAside(name string, rest []byte) error {
+	if len(bytes.Trim(rest, "\x00")) == 0 {
+		return nil
+	}
+	kept := s.path + ".damaged" + filepath.Ext(name)
+	if err := os.WriteFile(kept, rest, 0o600); err != nil {
+		return err
+	}
+	s.damaged = append(s.damaged, kept)
+	return nil
 }
 
 // stored is the sequence of the document that db has under o's key.

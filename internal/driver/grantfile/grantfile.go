@@ -69,6 +69,9 @@ func hash(secret string) string {
 
 func (s *Store) path(id string) string { return filepath.Join(s.dir, id+".json") }
 
+// Damaged is the name under which List gives a token whose file cannot be read: it allows nothing, and Remove takes its ID.
+const Damaged = "(damaged)"
+
 // List gives all tokens, by ID.
 func (s *Store) List() ([]grant.Grant, error) {
 	entries, err := os.ReadDir(s.dir)
@@ -83,8 +86,9 @@ func (s *Store) List() ([]grant.Grant, error) {
 		}
 		g, rerr := s.read(id)
 		if rerr != nil {
-			return nil, rerr
+			g = &grant.Grant{Name: Damaged}
 		}
+		g.ID = id
 		out = append(out, *g)
 	}
 	return out, err
@@ -109,7 +113,7 @@ func (s *Store) Remove(ref string) error {
 		return err
 	}
 	for _, g := range all {
-		if g.Name == ref || g.ID == ref {
+		if (g.Name == ref && ref != Damaged) || g.ID == ref {
 			if err := os.Remove(s.path(g.ID)); err != nil {
 				return err
 			}

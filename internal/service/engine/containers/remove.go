@@ -28,7 +28,7 @@ type RemoveOptions struct {
 func (s *Service) Remove(ctx context.Context, ref string, o RemoveOptions) error {
 	h, err := s.find(ref)
 	if err != nil {
-		return err
+		return s.removeDamaged(ctx, ref, err)
 	}
 	if o.Link {
 		return s.removeLink(ref, h)
@@ -47,6 +47,20 @@ func (s *Service) Remove(ctx context.Context, ref string, o RemoveOptions) error
 		return nil // auto-remove was faster
 	}
 	return err
+}
+
+// removeDamaged removes what there is of a container whose record could not be read; another's absence is told.
+func (s *Service) removeDamaged(ctx context.Context, id string, absent error) error {
+	if _, ok := s.damaged.LoadAndDelete(id); !ok {
+		return absent
+	}
+	ctx = context.WithoutCancel(ctx)
+	if err := s.deps.Store.Delete(ctx, bucket, id, state.Durable); err != nil {
+		s.damaged.Store(id, true)
+		return fmt.Errorf("remove container %s: %w", id, err)
+	}
+	s.clear(ctx, id)
+	return nil
 }
 
 func cannotRemove(rec *core.Record) error {

@@ -47,8 +47,9 @@ func (s *Service) load(ctx context.Context) ([]*handle, error) {
 	var handles []*handle
 	err := s.deps.Store.Each(ctx, bucket, func(key string, doc []byte) error {
 		rec := &core.Record{}
-		if err := json.Unmarshal(doc, rec); err != nil {
-			s.log.Error("container record cannot be read", "container", key, "error", err)
+		if err := json.Unmarshal(doc, rec); err != nil || !rec.Whole(key) {
+			s.log.Error("container record cannot be read: its files stay until it is removed by its whole ID", "container", key, "error", err)
+			s.damaged.Store(key, true)
 			return nil
 		}
 		h := newHandle(rec)
@@ -220,16 +221,21 @@ func (s *Service) sweep(ctx context.Context) error {
 		return fmt.Errorf("sweep container directories: %w", err)
 	}
 	for _, id := range ids {
-		if _, known := s.index.Get(id); known || len(id) != 64 {
+		_, known := s.index.Get(id)
+		if _, damaged := s.damaged.Load(id); known || damaged || len(id) != 64 {
 			continue
 		}
 		s.log.Info("sweep files without container", "container", id)
-		orphan := s.launcher.Orphan(id)
-		s.launcher.Down(ctx, orphan)
-		s.launcher.UnmountRoot(ctx, id)
-		s.discard(ctx, id)
+		s.clear(ctx, id)
 	}
 	return nil
+}
+
+// clear takes everything down and away that a container without a record in the index may have.
+func (s *Service) clear(ctx context.Context, id string) {
+	s.launcher.Down(ctx, s.launcher.Orphan(id))
+	s.launcher.UnmountRoot(ctx, id)
+	s.discard(ctx, id)
 }
 
 // Shutdown ends the containers unless live-restore is on; restart policies wait for the next start of the daemon.

@@ -105,6 +105,7 @@ type Service struct {
 	probes   probeCount
 	live     atomic.Pointer[Live]
 	births   *notice.Queue[*handle]
+	damaged  sync.Map // IDs whose records cannot be read -> true
 	closing  sync.Once
 	down     chan struct{} // closed when the daemon goes down
 }
@@ -177,7 +178,8 @@ func (s *Service) ImageUse(id string) (ref string, running, ok bool) {
 	id, n, mounted := strings.Cut(id, "/")
 	h, ok := s.index.Get(id)
 	if !ok {
-		return "", false, false
+		_, damaged := s.damaged.Load(id)
+		return "", false, damaged
 	}
 	rec := h.record()
 	if mounted {

@@ -84,8 +84,9 @@ func (s *Service) loadNetworks(ctx context.Context) ([]network.Record, error) {
 	var out []network.Record
 	err := s.deps.Store.Each(ctx, bucketNetworks, func(key string, doc []byte) error {
 		var rec network.Record
-		if err := json.Unmarshal(doc, &rec); err != nil {
-			return fmt.Errorf("network record %s: %w", key, err)
+		if err := json.Unmarshal(doc, &rec); err != nil || rec.ID != key {
+			s.deps.Log.Error("network record cannot be read: make the network anew", "network", key, "error", err)
+			return nil
 		}
 		out = append(out, rec)
 		return nil
@@ -99,7 +100,11 @@ func (s *Service) loadSandboxes(ctx context.Context, running []string) ([]networ
 	var stale []string
 	err := s.deps.Store.Each(ctx, bucketSandboxes, func(key string, doc []byte) error {
 		var rec network.SandboxRecord
-		bad := json.Unmarshal(doc, &rec) != nil || !slices.Contains(running, key)
+		err := json.Unmarshal(doc, &rec)
+		if err != nil && slices.Contains(running, key) {
+			s.deps.Log.Error("record of a running container's network cannot be read: it has none until it is restarted", "container", key, "error", err)
+		}
+		bad := err != nil || !slices.Contains(running, key)
 		if bad || (rec.NetNS != "" && !netns.IsMounted(rec.NetNS)) {
 			stale = append(stale, key)
 			return nil

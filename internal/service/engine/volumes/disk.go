@@ -54,8 +54,9 @@ func (s *Service) unmakeDir(name string) {
 func (s *Service) load(ctx context.Context) error {
 	err := s.store.Each(ctx, bucket, func(name string, doc []byte) error {
 		r := &record{}
-		if err := json.Unmarshal(doc, r); err != nil {
-			return fmt.Errorf("volume %q: record: %w", name, err)
+		if err := json.Unmarshal(doc, r); err != nil || r.Name != name {
+			s.log.Error("volume: record cannot be read: labels and options are lost, the files stay", "volume", name, "error", err)
+			*r = record{Name: name, Driver: driverName, CreatedAt: s.now()}
 		}
 		e := &entry{name: name}
 		e.rec.Store(r)
@@ -177,7 +178,10 @@ func (s *Service) loadMounts(ctx context.Context) error {
 			stale = append(stale, name)
 			return nil
 		}
-		return json.Unmarshal(doc, &e.mounts)
+		if err := json.Unmarshal(doc, &e.mounts); err != nil {
+			s.log.Error("volume: record of its mounts cannot be read", "volume", name, "error", err)
+		}
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("volume mounts: %w", err)
