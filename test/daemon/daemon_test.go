@@ -119,11 +119,17 @@ func TestReload(t *testing.T) {
 	ask := func() string {
 		return d.OK("info", "--format", `{{.Labels}} {{.Debug}} {{.LiveRestoreEnabled}} {{.DefaultRuntime}} {{.RegistryConfig.Mirrors}}`)
 	}
+	d.Busybox()
 	before := ask()
 	config(`{"labels": ["a=b"], "debug": true, "live-restore": false, "registry-mirrors": ["http://127.0.0.1:1"], "default-runtime": "runc", "mtu": 1400}`)
 	harness.Eventually(t, patience, "settings in force", func() bool { return ask() == "[a=b] true false runc [http://127.0.0.1:1]" })
 	harness.Eventually(t, patience, "an event", func() bool {
 		return d.OK("events", "--since", "1h", "--until", "0s", "--filter", "type=daemon", "--format", `{{.Action}} {{index .Actor.Attributes "labels"}}`) == `reload ["a=b"]`
+	})
+	config(`{"default-shm-size": "32m", "default-ipc-mode": "shareable", "default-cgroupns-mode": "private"}`)
+	harness.Eventually(t, patience, "defaults of new containers", func() bool {
+		id := d.OK("create", "busybox")
+		return d.OK("inspect", "-f", "{{.HostConfig.ShmSize}} {{.HostConfig.IpcMode}} {{.HostConfig.CgroupnsMode}}", id) == "33554432 shareable private"
 	})
 	config(`{"labels": ["c=d"], "live-restore": "perhaps"}`)
 	harness.Eventually(t, patience, "a complaint", func() bool { return strings.Contains(d.Log(), "configuration not reloaded") })

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -70,6 +72,27 @@ func detach(t *testing.T, d *harness.Daemon, path, body, key string) {
 	}
 }
 
+// emitted are docker's events with all their attributes. Containers and images have their labels among them; "team" is the
+// label of the containers, "color" that of the image made of one.
+var emitted = map[string]string{
+	"container attach": "image name team", "container commit": "comment image imageID imageRef name team", "container archive-path": "image name team",
+	"container copy": "image name team", "container extract-to-dir": "image name team", "container create": "image name team", "container destroy": "image name team",
+	"container detach": "image name team", "container die": "execDuration exitCode image name team", "container exec_create": "execID image name team",
+	"container exec_start": "execID image name team", "container exec_die": "execID exitCode image name team", "container exec_detach": "execID image name team",
+	"container export": "image name team", "container health_status": "image name team", "container kill": "image name signal team", "container oom": "image name team",
+	"container pause": "image name team", "container prune": "reclaimed", "container rename": "image name oldName team", "container resize": "height image name team width",
+	"container restart": "image name team", "container start": "image name team", "container stop": "image name team", "container top": "image name team",
+	"container unpause": "image name team", "container update": "image name team",
+	"image delete": "color name team", "image import": "name", "image load": "color name team", "image pull": "color name team", "image push": "color name team",
+	"image save": "color name team", "image tag": "color name team", "image untag": "color name team", "image create": "color name team", "image prune": "reclaimed",
+	"volume create": "driver", "volume destroy": "driver", "volume mount": "container destination driver propagation read/write",
+	"volume unmount": "container driver", "volume prune": "reclaimed",
+	"network create": "name type", "network connect": "container name type", "network disconnect": "container name type", "network destroy": "name type",
+	"network prune": "reclaimed", "builder prune": "reclaimed",
+	"daemon reload": "debug default-cgroupns-mode default-ipc-mode default-runtime default-shm-size features insecure-registries labels live-restore " +
+		"max-concurrent-downloads max-concurrent-uploads max-download-attempts name registry-mirrors runtimes shutdown-timeout",
+}
+
 // TestEvents does everything that docker tells of and looks for the event.
 func TestEvents(t *testing.T) {
 	t.Parallel()
@@ -81,6 +104,15 @@ func TestEvents(t *testing.T) {
 	containerEvents(t, d)
 	imageEvents(t, d)
 	otherEvents(t, d)
+	if err := syscall.Kill(d.PID(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	harness.Eventually(t, 30*time.Second, "the configuration is reloaded", func() bool { return strings.Contains(d.Log(), "configuration reloaded") })
+	// The event is written after the line of the log.
+	harness.Eventually(t, 30*time.Second, "the last event", func() bool {
+		all := happened(t, d, began)
+		return all[len(all)-1].Action == "reload"
+	})
 
 	seen := map[string]message{}
 	for _, m := range happened(t, d, began) {
@@ -90,31 +122,20 @@ func TestEvents(t *testing.T) {
 			t.Errorf("%s %s has no time or scope: %+v", m.Type, m.Action, m)
 		}
 	}
-	for kind, actions := range map[string]string{
-		"container": "attach commit archive-path extract-to-dir create destroy detach die exec_create exec_start exec_die exec_detach export health_status kill oom pause prune rename resize restart start stop top unpause update",
-		"image":     "delete import load pull push save tag untag create prune",
-		"volume":    "create destroy mount unmount prune",
-		"network":   "create connect disconnect destroy prune",
-	} {
-		for _, a := range strings.Fields(actions) {
-			if _, ok := seen[kind+" "+a]; !ok {
-				if a == "oom" && !hasMemoryLimit(d) {
-					continue
-				}
-				t.Errorf("no event %q of a %s", a, kind)
+	for what, attributes := range emitted {
+		m, ok := seen[what]
+		switch {
+		case ok:
+			if keys := strings.Join(slices.Sorted(maps.Keys(m.Actor.Attributes)), " "); keys != attributes {
+				t.Errorf("%s has the attributes %q, want %q", what, keys, attributes)
 			}
+		case what != "container oom" || hasMemoryLimit(d):
+			t.Errorf("no event: %s", what)
 		}
 	}
-	for what, attrs := range map[string][]string{
-		"container die": {"exitCode", "image", "name", "execDuration"}, "container commit": {"team", "comment", "imageID", "imageRef"}, "container kill": {"signal"}, "container rename": {"oldName"},
-		"container exec_die": {"execID", "exitCode"}, "container resize": {"height", "width"}, "container prune": {"reclaimed"},
-		"volume mount": {"driver", "container", "destination", "read/write", "propagation"}, "volume create": {"driver"},
-		"network connect": {"container", "name", "type"}, "image prune": {"reclaimed"}, "image push": {"name"},
-	} {
-		for _, a := range attrs {
-			if _, ok := seen[what].Actor.Attributes[a]; !ok {
-				t.Errorf("%s has no attribute %q: %v", what, a, seen[what].Actor.Attributes)
-			}
+	for what := range seen {
+		if _, ok := emitted[what]; !ok {
+			t.Errorf("an event that docker does not know: %s", what)
 		}
 	}
 	out := d.OK("events", "--since", strconv.FormatInt(began.Unix(), 10), "--until", strconv.FormatInt(time.Now().Unix()+1, 10),
@@ -149,7 +170,10 @@ func containerEvents(t *testing.T, d *harness.Daemon) {
 	d.OK("cp", "main:/etc/passwd", dir)
 	d.OK("cp", filepath.Join(dir, "passwd"), "main:/tmp")
 	d.OK("export", "-o", filepath.Join(dir, "tree.tar"), "main")
-	d.OK("commit", "main", "made:1")
+	if status, text := call(t, d, "POST", "/v1.20/containers/main/copy", map[string]string{"Resource": "/etc/passwd"}); status != 200 || !strings.Contains(text, "root:") {
+		t.Errorf("copy: %d %.200s", status, text)
+	}
+	d.OK("commit", "--change", "LABEL color=red", "main", "made:1")
 	harness.Eventually(t, 30*time.Second, "the container is healthy", func() bool {
 		return d.OK("inspect", "-f", "{{.State.Health.Status}}", "main") == "healthy"
 	})
@@ -158,10 +182,10 @@ func containerEvents(t *testing.T, d *harness.Daemon) {
 	d.OK("start", "main")
 	d.OK("kill", "main")
 	if hasMemoryLimit(d) {
-		_ = d.Docker("run", "--name", "hungry", "-m", "8m", "busybox", "sh", "-c", "head -c 100m /dev/zero | tail")
+		_ = d.Docker("run", "--name", "hungry", "--label", "team=blue", "-m", "8m", "busybox", "sh", "-c", "head -c 100m /dev/zero | tail")
 	}
 	d.OK("rm", "-f", "main")
-	d.OK("create", "--name", "idle", "busybox")
+	d.OK("create", "--name", "idle", "--label", "team=blue", "busybox")
 	d.OK("container", "prune", "-f")
 }
 
@@ -183,7 +207,7 @@ func otherEvents(t *testing.T, d *harness.Daemon) {
 	d.OK("volume", "rm", "named")
 	d.OK("volume", "prune", "-f")
 	d.OK("network", "create", "net")
-	d.OK("create", "--name", "idle", "busybox", "sleep", "600")
+	d.OK("create", "--name", "idle", "--label", "team=blue", "busybox", "sleep", "600")
 	d.OK("start", "idle")
 	d.OK("network", "connect", "net", "idle")
 	d.OK("network", "disconnect", "net", "idle")
@@ -191,6 +215,7 @@ func otherEvents(t *testing.T, d *harness.Daemon) {
 	d.OK("network", "rm", "net")
 	d.OK("network", "create", "unused")
 	d.OK("network", "prune", "-f")
+	d.OK("builder", "prune", "-af")
 }
 
 // TestPruneFilters: until, label and label! of every prune.

@@ -4,16 +4,17 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
-	"time"
 
 	"github.com/moby/moby/api/types/events"
 	api "github.com/moby/moby/api/types/system"
 
-	"longshore/internal/service/engine/containers"
 	"longshore/internal/service/engine/containers/launch"
 	"longshore/internal/service/engine/system"
 )
@@ -57,10 +58,7 @@ func (e *engine) reload(ctx context.Context) error {
 	e.cfg, e.runtimes = next, runtimes
 	e.ending.Store(int64(next.ShutdownTimeout))
 	e.level.Set(Level(next.LogLevel))
-	e.containers.SetLive(
-		containers.Live{LiveRestore: next.LiveRestore, ShutdownTimeout: time.Duration(next.ShutdownTimeout) * time.Second},
-		launch.Runtimes{Default: runtimes.def, All: runtimes.launch(next)},
-	)
+	e.containers.SetLive(liveSettings(next), launch.Runtimes{Default: runtimes.def, All: runtimes.launch(next)})
 	e.images.SetLimits(limits(next))
 	told := map[string]api.RuntimeWithStatus{}
 	for name, r := range runtimes.all {
@@ -78,17 +76,23 @@ func (e *engine) reload(ctx context.Context) error {
 
 // tellReload publishes docker's event with what is in force.
 func (e *engine) tellReload(ctx context.Context) error {
-	attrs := map[string]string{
-		"name": e.host.Hostname, "debug": strconv.FormatBool(e.cfg.LogLevel == "debug"), "live-restore": strconv.FormatBool(e.cfg.LiveRestore),
-		"shutdown-timeout": strconv.Itoa(e.cfg.ShutdownTimeout), "default-runtime": e.runtimes.def,
-		"max-concurrent-downloads": strconv.Itoa(e.cfg.MaxDownloads), "max-concurrent-uploads": strconv.Itoa(e.cfg.MaxUploads),
-		"max-download-attempts": strconv.Itoa(e.cfg.MaxAttempts),
+	c := e.cfg
+	var named []string
+	for _, name := range slices.Sorted(maps.Keys(c.Runtimes)) {
+		named = append(named, name+":"+c.Runtimes[name].Path)
 	}
-	for key, v := range map[string]any{
-		"labels": e.cfg.Labels, "registry-mirrors": e.cfg.RegistryMirrors, "insecure-registries": e.cfg.InsecureRegistry,
-		"runtimes": e.cfg.Runtimes, "features": e.cfg.Features, "authorization-plugins": e.cfg.AuthorizationPlugins,
-	} {
-		text, err := json.Marshal(v)
+	attrs := map[string]string{
+		"name": e.host.Hostname, "debug": strconv.FormatBool(c.LogLevel == "debug"), "live-restore": strconv.FormatBool(c.LiveRestore),
+		"shutdown-timeout": strconv.Itoa(c.ShutdownTimeout), "runtimes": strings.Join(named, " "), "default-runtime": e.runtimes.def,
+		"max-concurrent-downloads": strconv.Itoa(c.MaxDownloads), "max-concurrent-uploads": strconv.Itoa(c.MaxUploads),
+		"default-shm-size": strconv.FormatInt(int64(c.DefaultShmSize), 10), "default-ipc-mode": c.DefaultIpcMode, "default-cgroupns-mode": c.DefaultCgroupns,
+		"max-download-attempts": strconv.Itoa(c.MaxAttempts), "features": fmt.Sprint(c.Features),
+	}
+	for key, list := range map[string][]string{"labels": c.Labels, "registry-mirrors": c.RegistryMirrors, "insecure-registries": c.InsecureRegistry} {
+		if list == nil {
+			list = []string{}
+		}
+		text, err := json.Marshal(list)
 		if err != nil {
 			return fmt.Errorf("tell of reload: %w", err)
 		}

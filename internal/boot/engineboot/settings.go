@@ -98,10 +98,17 @@ func containerConfig(c *engineconfig.Config, r *runtimes, shim string) (containe
 			CgroupParent: c.CgroupParent, SystemdCgroup: c.SystemdCgroups(), DefaultShmSize: int64(c.DefaultShmSize), DefaultUlimits: ulimits,
 			Init: c.Init, InitPath: init, SeccompProfile: profile, NoNewPrivileges: c.NoNewPrivileges,
 		},
-		Live:           containers.Live{LiveRestore: c.LiveRestore, ShutdownTimeout: time.Duration(c.ShutdownTimeout) * time.Second},
-		DefaultIpcMode: container.IpcMode(c.DefaultIpcMode), DefaultCgroupnsMode: container.CgroupnsMode(c.DefaultCgroupns),
-		StorageDriver: "overlayfs",
+		Live: liveSettings(c), StorageDriver: "overlayfs",
 	}, nil
+}
+
+// liveSettings are those of containers that a reload changes.
+func liveSettings(c *engineconfig.Config) containers.Live {
+	return containers.Live{
+		LiveRestore: c.LiveRestore, ShutdownTimeout: time.Duration(c.ShutdownTimeout) * time.Second,
+		DefaultIpcMode: container.IpcMode(c.DefaultIpcMode), DefaultCgroupnsMode: container.CgroupnsMode(c.DefaultCgroupns),
+		DefaultShmSize: int64(c.DefaultShmSize),
+	}
 }
 
 // seccompProfile answers the profile's text; "", "builtin" and "unconfined" stand for themselves.

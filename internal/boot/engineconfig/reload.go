@@ -17,6 +17,7 @@ import (
 var reloadable = []string{
 	"debug", "labels", "live-restore", "shutdown-timeout", "runtimes", "default-runtime", "insecure-registries", "registry-mirrors",
 	"max-concurrent-downloads", "max-concurrent-uploads", "max-download-attempts", "features", "authorization-plugins",
+	"default-shm-size", "default-ipc-mode", "default-cgroupns-mode",
 }
 
 // Reread gives the configuration with what its file says now of the keys that can change while the engine runs. Keys

@@ -116,9 +116,6 @@ func (f *Facts) SecurityOptions(seccompProfile string, noNewPrivileges, cgroupns
 	if f.Security.Seccomp && seccompProfile != "" {
 		opts = append(opts, "name=seccomp,profile="+seccompProfile)
 	}
-	if f.Security.SELinux {
-		opts = append(opts, "name=selinux")
-	}
 	if f.Cgroup.Namespaces && cgroupnsPrivate {
 		opts = append(opts, "name=cgroupns")
 	}

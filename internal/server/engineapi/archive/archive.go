@@ -9,6 +9,7 @@ import (
 	"net/http"
 
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
 
 	"longshore/internal/core/fault"
 	"longshore/internal/server/route"
@@ -19,7 +20,7 @@ import (
 type Service interface {
 	Check(ref string) error
 	Stat(ctx context.Context, ref, path string) (container.PathStat, error)
-	Get(ctx context.Context, ref, path string, w io.Writer) error
+	Get(ctx context.Context, ref, path string, told events.Action, w io.Writer) error
 	Put(ctx context.Context, ref, path string, content io.Reader, o service.PutOptions) error
 	Export(ctx context.Context, ref string, w io.Writer) error
 	Changes(ctx context.Context, ref string) ([]container.FilesystemChange, error)
@@ -78,7 +79,7 @@ func (h handlers) get(ctx context.Context, r *route.Request) (route.Response, er
 	if err != nil {
 		return nil, err
 	}
-	return h.tar(ctx, r.Var("id"), p)
+	return h.tar(ctx, r.Var("id"), p, events.ActionArchivePath)
 }
 
 // copy is how archives were asked for before 1.20.
@@ -90,10 +91,10 @@ func (h handlers) copy(ctx context.Context, r *route.Request) (route.Response, e
 	if q.Resource == "" {
 		return nil, fault.Invalid("Path cannot be empty")
 	}
-	return h.tar(ctx, r.Var("id"), q.Resource)
+	return h.tar(ctx, r.Var("id"), q.Resource, events.ActionCopy)
 }
 
-func (h handlers) tar(ctx context.Context, id, p string) (route.Response, error) {
+func (h handlers) tar(ctx context.Context, id, p string, told events.Action) (route.Response, error) {
 	st, err := h.svc.Stat(ctx, id, p)
 	if err != nil {
 		return nil, err
@@ -103,7 +104,7 @@ func (h handlers) tar(ctx context.Context, id, p string) (route.Response, error)
 		return nil, err
 	}
 	return route.Raw{ContentType: "application/x-tar", Header: hd, Run: func(ctx context.Context, w io.Writer) error {
-		return h.svc.Get(ctx, id, p, w)
+		return h.svc.Get(ctx, id, p, told, w)
 	}}, nil
 }
 

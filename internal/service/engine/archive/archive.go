@@ -105,13 +105,14 @@ func (s *Service) Stat(ctx context.Context, ref, name string) (container.PathSta
 	return st, err
 }
 
-// Get writes a tar of a path in a container to w.
-func (s *Service) Get(ctx context.Context, ref, name string, w io.Writer) error {
+// Get writes a tar of a path in a container to w and tells of it by an event: archive-path, or copy for the operation of
+// that name before API 1.24.
+func (s *Service) Get(ctx context.Context, ref, name string, told events.Action, w io.Writer) error {
 	return s.view(ctx, ref, func(id string, r *tarfs.Root, _ []container.MountPoint) error {
 		if err := r.Pack(ctx, absolute(name), w); err != nil {
 			return notFound(err, name, ref)
 		}
-		return s.publish(ctx, id, events.ActionArchivePath)
+		return s.publish(ctx, id, told)
 	})
 }
 

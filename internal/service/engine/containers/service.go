@@ -11,6 +11,7 @@
 package containers
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"strings"
@@ -35,9 +36,6 @@ import (
 type Config struct {
 	launch.Config
 	Live
-	// DefaultIpcMode and DefaultCgroupnsMode for containers that name none; "private" and the host's habit when empty.
-	DefaultIpcMode      container.IpcMode
-	DefaultCgroupnsMode container.CgroupnsMode
 	// StorageDriver is what inspect tells; StorageSize bounds writable layers without a bound of their own, 0: none.
 	StorageDriver string
 	StorageSize   uint64
@@ -48,6 +46,10 @@ type Live struct {
 	// LiveRestore leaves containers running when the daemon goes; otherwise ShutdownTimeout bounds their stop.
 	LiveRestore     bool
 	ShutdownTimeout time.Duration
+	// Of containers that ask for none: "private", the host's habit and 64 MiB when empty.
+	DefaultIpcMode      container.IpcMode
+	DefaultCgroupnsMode container.CgroupnsMode
+	DefaultShmSize      int64 // bytes
 }
 
 // Disk is where containers' files are. Implemented by driver/containerfs.
@@ -115,9 +117,6 @@ func New(cfg Config, deps Deps) *Service {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
-	if cfg.DefaultIpcMode == "" {
-		cfg.DefaultIpcMode = container.IPCModePrivate
-	}
 	if cfg.ShutdownTimeout == 0 {
 		cfg.ShutdownTimeout = 15 * time.Second
 	}
@@ -129,12 +128,14 @@ func New(cfg Config, deps Deps) *Service {
 		index: names.NewIndex[*handle](), births: notice.NewQueue[*handle](),
 		down: make(chan struct{}),
 	}
-	s.live.Store(&cfg.Live)
+	s.SetLive(cfg.Live, launch.Runtimes{Default: cfg.DefaultRuntime, All: cfg.Runtimes})
 	return s
 }
 
 // SetLive changes the settings that may change.
 func (s *Service) SetLive(l Live, r launch.Runtimes) {
+	l.DefaultIpcMode = cmp.Or(l.DefaultIpcMode, container.IPCModePrivate)
+	l.DefaultShmSize = cmp.Or(l.DefaultShmSize, s.launcher.ShmSize())
 	s.live.Store(&l)
 	s.launcher.SetRuntimes(r)
 }

@@ -43,18 +43,18 @@ func (s *Service) settle(ctx context.Context, rec *core.Record, r CreateRequest,
 
 // settleHost fills in the defaults of the host configuration.
 func (s *Service) settleHost(rec *core.Record) (err error) {
-	hc := rec.HostConfig
+	hc, live := rec.HostConfig, s.live.Load()
 	if hc.NetworkMode == "" || hc.NetworkMode.IsDefault() {
 		hc.NetworkMode = network.NetworkBridge
 	}
 	if hc.IpcMode.IsEmpty() {
-		hc.IpcMode = s.cfg.DefaultIpcMode
+		hc.IpcMode = live.DefaultIpcMode
 	}
 	if hc.CgroupnsMode.IsEmpty() {
-		hc.CgroupnsMode = s.cgroupns(hc)
+		hc.CgroupnsMode = s.cgroupns(hc, live.DefaultCgroupnsMode)
 	}
 	if hc.ShmSize == 0 {
-		hc.ShmSize = s.launcher.ShmSize()
+		hc.ShmSize = live.DefaultShmSize
 	}
 	if hc.Runtime == "" {
 		hc.Runtime = s.launcher.DefaultRuntime()
@@ -71,10 +71,10 @@ func (s *Service) settleHost(rec *core.Record) (err error) {
 	return err
 }
 
-func (s *Service) cgroupns(hc *container.HostConfig) container.CgroupnsMode {
+func (s *Service) cgroupns(hc *container.HostConfig, configured container.CgroupnsMode) container.CgroupnsMode {
 	switch {
-	case s.cfg.DefaultCgroupnsMode != "":
-		return s.cfg.DefaultCgroupnsMode
+	case configured != "":
+		return configured
 	case s.deps.Launch.Host.Cgroup.Version == "2" && !hc.Privileged:
 		return container.CgroupnsModePrivate
 	}
