@@ -32,6 +32,9 @@ func engineCommand() *cobra.Command {
 			if os.Geteuid() != 0 {
 				return fmt.Errorf("the engine needs root: run it with sudo, or let systemd start it")
 			}
+			if err := engineboot.UseProxies(cfg); err != nil {
+				return err
+			}
 			log, level := logger(cfg)
 			return engineboot.Run(cmd.Context(), cfg, build(level), log, nil)
 		},

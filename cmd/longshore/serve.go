@@ -31,6 +31,9 @@ func serveCommand() *cobra.Command {
 			if os.Geteuid() != 0 {
 				return fmt.Errorf("the engine needs root: run it with sudo, or let systemd start it")
 			}
+			if err := engineboot.UseProxies(cfg); err != nil {
+				return err
+			}
 			work, ctx := errgroup.WithContext(cmd.Context())
 			log, level := logger(cfg)
 			r, err := openRegistry(ctx, cfg, log, registryConfig, port)

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	digest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"longshore/test/harness"
@@ -28,21 +29,27 @@ func stuck(h *hub, l ocispec.Descriptor, n int) (release func()) {
 		if !isBlob(r, l) {
 			return false
 		}
-		b := h.body(l)
-		w.Header().Set("Content-Length", strconv.Itoa(len(b)))
-		w.Header().Set("ETag", `"`+l.Digest.String()+`"`)
-		_, _ = w.Write(b[:n])
-		_ = http.NewResponseController(w).Flush()
-		select {
-		case <-gate:
-		case <-r.Context().Done():
-		}
-		panic(http.ErrAbortHandler)
+		hold(w, r, h.body(l), n, gate)
+		return true
 	})
 	return sync.OnceFunc(func() {
 		h.behave(nil)
 		close(gate)
 	})
+}
+
+// hold sends n bytes of a body and waits.
+func hold(w http.ResponseWriter, r *http.Request, body []byte, n int, gate chan struct{}) {
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.Header().Set("ETag", `"`+digest.FromBytes(body).String()+`"`)
+	w.Header().Set("Accept-Ranges", "bytes")
+	_, _ = w.Write(body[:n])
+	_ = http.NewResponseController(w).Flush()
+	select {
+	case <-gate:
+	case <-r.Context().Done():
+	}
+	panic(http.ErrAbortHandler)
 }
 
 // ranges are the Range headers of the requests for a blob.

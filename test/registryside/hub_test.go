@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -99,7 +100,7 @@ func (h *hub) requests(method, word string) []asked {
 	defer h.mu.Unlock()
 	var out []asked
 	for _, a := range h.seen {
-		if a.method == method && strings.Contains(a.path, word) {
+		if (method == "" || a.method == method) && strings.Contains(a.path, word) {
 			out = append(out, a)
 		}
 	}
@@ -299,10 +300,15 @@ func randomBytes(n int) []byte {
 
 func tarOf(t testing.TB, body []byte) []byte {
 	t.Helper()
+	sum := sha256.Sum256(body)
+	return tarNamed(t, "data-"+hex.EncodeToString(sum[:4]), body)
+}
+
+func tarNamed(t testing.TB, name string, body []byte) []byte {
+	t.Helper()
 	var out bytes.Buffer
 	w := tar.NewWriter(&out)
-	sum := sha256.Sum256(body)
-	must(t, w.WriteHeader(&tar.Header{Name: "data-" + hex.EncodeToString(sum[:4]), Mode: 0o644, Size: int64(len(body)), Typeflag: tar.TypeReg}))
+	must(t, w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(body)), Typeflag: tar.TypeReg}))
 	_, err := w.Write(body)
 	must(t, err)
 	must(t, w.Close())
@@ -424,3 +430,6 @@ func have(d *harness.Daemon, l ocispec.Descriptor, n int64) string {
 	harness.Eventually(d.T, patience, fmt.Sprintf("%d bytes of %s are here", n, l.Digest), func() bool { return beginnings(d)[path] >= n })
 	return path
 }
+
+// quiet is the log of a server whose clients are expected to go away.
+func quiet() *log.Logger { return log.New(io.Discard, "", 0) }

@@ -8,9 +8,12 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/containerd/containerd/v2/core/remotes/docker"
+
 	"longshore/internal/boot/engineconfig"
 	corebuild "longshore/internal/core/build"
 	"longshore/internal/driver/buildkit"
+	"longshore/internal/driver/registryclient"
 	"longshore/internal/service/build"
 )
 
@@ -29,7 +32,7 @@ func (e *engine) makeBuilder(_ context.Context, down *closers) error {
 		Runtime: e.runtimes.forBuilds(), CgroupParent: e.cfg.CgroupParent,
 		DNS: buildkit.DNS{Servers: e.cfg.DNS, Options: e.cfg.DNSOptions, Search: e.cfg.DNSSearch},
 		GC:  gc, Entitlements: e.cfg.Builder.Entitlements.Allowed(),
-		Registries:   builderRegistries(e.cfg),
+		Registries:   builderRegistries(e.cfg, e.registries),
 		HostGateways: e.networks.HostGateways, Log: e.log,
 	}, buildkit.Deps{Store: e.store, Images: e.images.ForBuilds(), Networks: e.networks})
 	down.add(builder.Close)
@@ -40,8 +43,11 @@ func (e *engine) makeBuilder(_ context.Context, down *closers) error {
 }
 
 // builderRegistries say how builds reach registries.
-func builderRegistries(c *engineconfig.Config) buildkit.Registries {
-	return buildkit.Registries{Insecure: c.InsecureRegistry, Mirrors: c.RegistryMirrors, CertsDir: c.CertsDir}
+func builderRegistries(c *engineconfig.Config, client *registryclient.Client) buildkit.Registries {
+	return buildkit.Registries{
+		Insecure: c.InsecureRegistry, Mirrors: c.RegistryMirrors, CertsDir: c.CertsDir,
+		Described: func(host string) ([]docker.RegistryHost, error) { return client.BuildHosts(context.Background(), host) },
+	}
 }
 
 // ownTemp makes the engine's own directory for temporary files the process's, as dockerd does: the builder mounts there,

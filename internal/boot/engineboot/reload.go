@@ -54,7 +54,7 @@ func (e *engine) reload(ctx context.Context) error {
 	if err := e.registries.Reconfigure(client); err != nil {
 		return err
 	}
-	e.builder.SetRegistries(builderRegistries(next))
+	e.builder.SetRegistries(builderRegistries(next, e.registries))
 	e.cfg, e.runtimes = next, runtimes
 	e.ending.Store(int64(next.ShutdownTimeout))
 	e.level.Set(Level(next.LogLevel))

@@ -20,10 +20,28 @@ type Registries struct {
 	Mirrors []string
 	// CertsDir holds a directory per registry with certificates.
 	CertsDir string
+	// Described gives what a registry's hosts.toml says, nil without one; may be nil.
+	Described func(host string) ([]docker.RegistryHost, error)
 }
 
 // hosts answers how one registry is reached. It is worked out anew each time: certificates may have changed.
 func (r Registries) hosts(host string) ([]docker.RegistryHost, error) {
+	var described []docker.RegistryHost
+	if r.Described != nil {
+		var err error
+		if described, err = r.Described(host); err != nil {
+			return nil, err
+		}
+	}
+	list, err := r.configured(host)
+	if err != nil || described == nil {
+		return list, err
+	}
+	return append(list[:len(list)-1], described...), nil // the last is the registry itself, in both
+}
+
+// configured are the ways that the settings name.
+func (r Registries) configured(host string) ([]docker.RegistryHost, error) {
 	known := map[string]config.RegistryConfig{}
 	r.know(known, host)
 	if host == "docker.io" {

@@ -103,7 +103,7 @@ func (c *Client) upstream(ctx context.Context, domain string) (e endpoint, err e
 
 // described are the endpoints that a host's hosts.toml names; nil without such a file.
 func (c *Client) described(ctx context.Context, domain string, auth *registry.AuthConfig) ([]endpoint, error) {
-	hosts, err := c.Hosts(ctx, domain)
+	hosts, err := c.hosts(ctx, domain)
 	if err != nil || hosts == nil {
 		return nil, err
 	}
@@ -146,9 +146,28 @@ func serverHost(address string) string {
 	return u.Host
 }
 
-// Hosts gives what a registry's hosts.toml, below the directory of certificates, says in containerd's form, the registry itself
-// last; nil without such a file. A file that cannot be understood is an error.
-func (c *Client) Hosts(ctx context.Context, domain string) ([]docker.RegistryHost, error) {
+// BuildHosts gives what a registry's hosts.toml says in containerd's form, for the builder: mirrors first; nil without such a
+// file.
+func (c *Client) BuildHosts(ctx context.Context, domain string) ([]docker.RegistryHost, error) {
+	list, err := c.described(ctx, domain, nil)
+	if err != nil || list == nil {
+		return nil, err
+	}
+	out := make([]docker.RegistryHost, len(list))
+	for i, e := range list {
+		if e.plain {
+			e.transport = docker.NewHTTPFallback(e.transport)
+		}
+		out[i] = docker.RegistryHost{
+			Client: &http.Client{Transport: e.transport}, Scheme: e.base.Scheme, Host: e.base.Host, Path: e.root, Capabilities: e.can, Header: e.header,
+		}
+	}
+	return out, nil
+}
+
+// hosts reads a registry's hosts.toml below the directory of certificates; nil without such a file. A file that cannot be
+// understood is an error.
+func (c *Client) hosts(ctx context.Context, domain string) ([]docker.RegistryHost, error) {
 	if c.Config().CertsDir == "" {
 		return nil, nil
 	}
@@ -233,15 +252,18 @@ func (c *Client) certificates(conf *tls.Config, host string) error {
 			}
 		case ".cert":
 			key := strings.TrimSuffix(name, ".cert") + ".key"
+			if _, err := os.Stat(key); errors.Is(err, os.ErrNotExist) {
+				return fault.Invalid("missing key %s for client certificate %s. CA certificates must use the extension .crt", filepath.Base(key), filepath.Base(name))
+			}
 			cert, err := tls.LoadX509KeyPair(name, key)
 			if err != nil {
-				return fmt.Errorf("missing or broken key %s for client certificate %s: %w", filepath.Base(key), filepath.Base(name), err)
+				return fmt.Errorf("client certificate %s: %w", filepath.Base(name), err)
 			}
 			conf.Certificates = append(conf.Certificates, cert)
 		case ".key":
 			cert := strings.TrimSuffix(name, ".key") + ".cert"
-			if _, err := os.Stat(cert); err != nil {
-				return fmt.Errorf("missing client certificate %s for key %s: %w", filepath.Base(cert), filepath.Base(name), err)
+			if _, err := os.Stat(cert); errors.Is(err, os.ErrNotExist) {
+				return fault.Invalid("missing client certificate %s for key %s", filepath.Base(cert), filepath.Base(name))
 			}
 		}
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 // yieldFrom is the number of bytes that must still be missing for a download to make room for others.
-const yieldFrom = 1 << 20
+const yieldFrom = 4 << 20
 
 // errYield interrupts a download that makes room.
 var errYield = errors.New("makes room for another transfer")
