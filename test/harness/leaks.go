@@ -65,7 +65,7 @@ func (d *Daemon) expectNothing(when string, look func() []string) {
 func (d *Daemon) leaks() []string {
 	var left []string
 	for _, m := range mountsBelow(d.Dir) {
-		if !strings.HasPrefix(m, filepath.Join(d.ExecRoot(), "netns")+"/") && m != filepath.Join(d.ExecRoot(), "shifted") {
+		if !strings.HasPrefix(m, filepath.Join(d.ExecRoot(), "netns")+"/") && m != filepath.Join(d.ExecRoot(), "shifted") && m != d.DataRoot() {
 			left = append(left, "mount "+m)
 		}
 	}

@@ -285,7 +285,7 @@ func (e *engine) restore(ctx context.Context) error {
 		return ok
 	}
 	if err := e.volumes.Reconcile(ctx, alive); err != nil {
-		return fmt.Errorf("take over volumes: %w", err)
+		e.log.Warn("volumes may be held by containers that are gone until the next start", "error", err)
 	}
 	// The networks have changed what the host does: forwarding.
 	now, err := hostcheck.Gather()

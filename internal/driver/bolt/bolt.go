@@ -49,6 +49,7 @@ type Store struct {
 	retired []string // log files whose records are being folded
 	tombs   int      // durable deletions remembered because a log may hold an older write
 	damaged []string // files that Open found damaged
+	whole   int64    // length of the last log's good part, while Open reads them
 }
 
 // Damaged are the logs in which Open found what it could not read: the rest of each was kept under the name given, and what
@@ -79,23 +80,38 @@ func Open(path string) (*Store, error) {
 
 // recover replays the logs of the last process, folds them into db and begins a new one.
 func (s *Store) recover() error {
-	if err := s.db.Update(initialise); err != nil {
+	if fresh, err := s.empty(); err != nil {
 		return err
+	} else if fresh {
+		if err := s.db.Update(initialise); err != nil {
+			return err
+		}
 	}
 	if err := s.replay(); err != nil {
 		return err
 	}
-	var err error
-	if s.log, err = createLog(s.path, nextLog(s.retired)); err != nil {
+	if err := s.beginLog(); err != nil {
 		return err
 	}
 	if err := atomicfile.SyncDir(filepath.Dir(s.path)); err != nil {
 		return err
 	}
 	if len(s.retired) > 0 || s.tombs > 0 {
-		return s.fold(s.seq)
+		// On a full disk the logs stay, and are folded when there is room: containers can be removed to make some.
+		if err := s.fold(s.seq); !full(err) {
+			return err
+		}
 	}
 	return nil
+}
+
+// empty tells whether db has none of our buckets yet.
+func (s *Store) empty() (fresh bool, err error) {
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		fresh = tx.Bucket(metaBucket) == nil || tx.Bucket(tombBucket) == nil
+		return nil
+	})
+	return fresh, err
 }
 
 // Close folds the log and releases the file. Calls after Close fail.

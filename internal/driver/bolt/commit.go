@@ -176,6 +176,11 @@ func (s *Store) compactLocked() error {
 		return nil
 	}
 	fresh, err := createLog(s.path, s.log.number+1)
+	if err == nil {
+		if err = fresh.ahead(); err != nil { // the old one has room still
+			err = errors.Join(err, fresh.remove())
+		}
+	}
 	if err != nil {
 		s.mu.Unlock()
 		return fmt.Errorf("state: %w", err)

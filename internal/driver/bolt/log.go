@@ -11,6 +11,7 @@ import (
 	"strconv"
 
 	bbolt "go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
 )
 
 // A log record: checksum of what follows (4 bytes), length of the body (4), then the body: sequence (8), kind (1),
@@ -32,8 +33,13 @@ type volatileLog struct {
 	name   string
 	number int
 	size   int64 // of whole records
+	room   int64 // up to where the disk has set space aside
 	buf    []byte
 }
+
+// reserve is the space that is set aside ahead of the records, so that what happens to containers is still written down while the
+// disk is full.
+const reserve = 1 << 20
 
 func createLog(path string, number int) (*volatileLog, error) {
 	name := path + ".log." + strconv.Itoa(number)
@@ -42,6 +48,47 @@ func createLog(path string, number int) (*volatileLog, error) {
 		return nil, err
 	}
 	return &volatileLog{file: f, name: name, number: number}, nil
+}
+
+// ahead sets space aside. Where the file system cannot there is none, which is no error.
+func (l *volatileLog) ahead() error {
+	err := unix.Fallocate(int(l.file.Fd()), unix.FALLOC_FL_KEEP_SIZE, l.size, reserve)
+	if err == nil {
+		l.room = l.size + reserve
+	}
+	if full(err) {
+		return err
+	}
+	return nil
+}
+
+// full tells that an error means a disk without room.
+func full(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
+
+// beginLog begins a log. On a full disk the last process goes on in this one's log, where its reserve is.
+func (s *Store) beginLog() (err error) {
+	s.log, err = createLog(s.path, nextLog(s.retired))
+	if err == nil {
+		err = s.log.ahead()
+	}
+	n := len(s.retired)
+	if !full(err) || n == 0 || len(s.damaged) > 0 {
+		if full(err) && s.log != nil {
+			return nil
+		}
+		return err
+	}
+	if s.log != nil {
+		err = s.log.remove()
+	}
+	name := s.retired[n-1]
+	f, oerr := os.OpenFile(name, os.O_WRONLY, 0o600)
+	if err := errors.Join(err, oerr); err != nil && !full(err) {
+		return err
+	}
+	s.retired = s.retired[:n-1]
+	s.log = &volatileLog{file: f, name: name, number: logNumber(name), size: s.whole}
+	return nil
 }
 
 // append writes one record in one call. After a failure the file is as if nothing had been tried: the next record
@@ -55,6 +102,9 @@ func (l *volatileLog) append(o *op) error {
 		return errors.Join(err, l.file.Truncate(l.size))
 	}
 	l.size += int64(len(l.buf))
+	if l.room != 0 && l.size > l.room-reserve/2 {
+		_ = l.ahead() // tried again with the next record
+	}
 	if cap(l.buf) > 1<<20 {
 		l.buf = nil
 	}
@@ -124,6 +174,7 @@ func (s *Store) replay() error {
 			if err != nil {
 				return err
 			}
+			size := len(data)
 			for o, rest, ok := nextRecord(data); ok; o, rest, ok = nextRecord(rest) {
 				s.seq = max(s.seq, o.seq)
 				if o.seq > folded && o.seq > stored(tx, &o) && o.seq > sequence(tombs.Get(tombKey(o.bucket, o.key))) {
@@ -131,6 +182,7 @@ func (s *Store) replay() error {
 				}
 				data = rest
 			}
+			s.whole = int64(size - len(data))
 			if err := s.setAside(name, data); err != nil {
 				return err
 			}
@@ -147,7 +199,9 @@ func (s *Store) setAside(name string, rest []byte) error {
 		return nil
 	}
 	kept := s.path + ".damaged" + filepath.Ext(name)
-	if err := os.WriteFile(kept, rest, 0o600); err != nil {
+	if err := os.WriteFile(kept, rest, 0o600); full(err) {
+		kept = name
+	} else if err != nil {
 		return err
 	}
 	s.damaged = append(s.damaged, kept)

@@ -10,6 +10,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
+	"golang.org/x/sys/unix"
 
 	core "longshore/internal/core/container"
 	"longshore/internal/core/fault"
@@ -138,7 +139,7 @@ func (s *Service) destroy(ctx context.Context, h *handle, withVolumes bool) erro
 	if err == nil {
 		err = s.deps.Store.Put(ctx, trash, rec.ID, doc, state.Volatile)
 	}
-	if err == nil {
+	if err == nil || errors.Is(err, unix.ENOSPC) { // on a full disk what is removed makes room; a crash leaves it to the sweep then
 		err = s.deps.Store.Delete(ctx, bucket, rec.ID, state.Durable)
 	}
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"reflect"
 	"slices"
 
 	mobynet "github.com/moby/moby/api/types/network"
@@ -117,7 +118,7 @@ func (s *Service) loadSandboxes(ctx context.Context, running []string) ([]networ
 	}
 	for _, key := range stale {
 		if err := s.deps.Store.Delete(ctx, bucketSandboxes, key, state.Volatile); err != nil {
-			return nil, err
+			s.deps.Log.Warn("a sandbox' record stays until the next start", "container", key, "error", err)
 		}
 	}
 	return out, nil
@@ -150,6 +151,9 @@ func (s *Service) defaults(ctx context.Context, records []network.Record) error 
 		return err
 	}
 	s.nets.add(newNetw(rec))
+	if had && reflect.DeepEqual(was, rec) {
+		return nil // also where a full disk would not take it
+	}
 	return s.save(ctx, rec)
 }
 
