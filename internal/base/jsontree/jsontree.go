@@ -8,10 +8,12 @@
 package jsontree
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
+	"iter"
 	"strconv"
-	"strings"
+	"sync"
 )
 
 // Kind is the type of a JSON value.
@@ -40,34 +42,6 @@ type Value struct {
 	*members
 }
 
-// members are the content of an opened object or array.
-type members struct {
-	keys  []string // of an object
-	items []*Value
-	seen  [4]uint64 // a filter of the names in keys, and perhaps of more: what is not in it is missing
-}
-
-// note adds a name to the filter.
-func (m *members) note(name string) {
-	h := sketch(name)
-	m.seen[h>>6&3] |= 1 << (h & 63)
-}
-
-// perhaps is false for a name that is not there in any case of letters.
-func (m *members) perhaps(name string) bool {
-	h := sketch(name)
-	return m.seen[h>>6&3]&(1<<(h&63)) != 0
-}
-
-// sketch is a hash that letters' case does not change.
-func sketch(name string) uint {
-	if name == "" {
-		return 0
-	}
-	first, middle, last := uint(name[0]|0x20), uint(name[len(name)/2]|0x20), uint(name[len(name)-1]|0x20)
-	return first*7 + middle*29 + last*53 + uint(len(name))*11
-}
-
 // Parse reads one document. The bytes belong to the Value afterwards.
 func Parse(doc []byte) (*Value, error) {
 	if !json.Valid(doc) {
@@ -78,27 +52,72 @@ func Parse(doc []byte) (*Value, error) {
 
 // Of encodes v and opens the result. A value that cannot be encoded is an error.
 func Of(v any) (*Value, error) {
-	switch t := v.(type) {
-	case *Value:
+	if t, ok := v.(*Value); ok {
 		return t, nil
-	case nil:
-		return &Value{raw: []byte("null"), kind: Null}, nil
-	case string:
-		return &Value{raw: appendQuoted(make([]byte, 0, len(t)+2), t), kind: String}, nil
-	case bool:
-		return &Value{raw: strconv.AppendBool(nil, t), kind: Bool}, nil
-	case int:
-		return &Value{raw: strconv.AppendInt(nil, int64(t), 10), kind: Number}, nil
-	case int64:
-		return &Value{raw: strconv.AppendInt(nil, t, 10), kind: Number}, nil
-	case struct{}:
-		return &Value{raw: []byte("{}"), kind: Object}, nil
 	}
-	b, err := json.Marshal(v)
+	b, err := encode(nil, v)
 	if err != nil {
 		return nil, err
 	}
-	return &Value{raw: b, kind: kindOf(b[0])}, nil // nothing stands around what Marshal writes
+	return &Value{raw: b, kind: kindOf(b[0])}, nil // nothing stands around what encode writes
+}
+
+// Edit encodes a value, lets edit change it and answers the text. The Value and the strings that it tells are valid during
+// the call only: their bytes are used again. Members of the names in deep are opened while the document is read, which
+// saves a second reading of those that edit looks into anyway.
+func Edit(v any, deep []string, edit func(*Value)) ([]byte, error) {
+	if t, ok := v.(*Value); ok {
+		edit(t)
+		return t.AppendTo(nil), nil
+	}
+	buf := buffers.Get().(*bytes.Buffer)
+	buf.Reset()
+	enc := json.NewEncoder(buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	text := buf.Bytes()[:buf.Len()-1] // nothing but a newline stands around what Encode writes
+	doc := &Value{raw: text, kind: kindOf(text[0])}
+	if doc.kind == Object {
+		doc.unfold(deep...)
+	}
+	edit(doc)
+	out := doc.AppendTo(make([]byte, 0, buf.Len()+roomForEdits))
+	if buf.Cap() <= maxKept {
+		buffers.Put(buf)
+	}
+	return out, nil
+}
+
+const (
+	roomForEdits = 512     // more or less what edits add to a document
+	maxKept      = 1 << 20 // larger buffers are left to the collector
+)
+
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// encode appends the text of a value.
+func encode(b []byte, v any) ([]byte, error) {
+	switch t := v.(type) {
+	case nil:
+		return append(b, "null"...), nil
+	case string:
+		return appendQuoted(b, t), nil
+	case bool:
+		return strconv.AppendBool(b, t), nil
+	case int:
+		return strconv.AppendInt(b, int64(t), 10), nil
+	case int64:
+		return strconv.AppendInt(b, t, 10), nil
+	case struct{}:
+		return append(b, "{}"...), nil
+	}
+	text, err := json.Marshal(v)
+	if err != nil || b == nil {
+		return text, err
+	}
+	return append(b, text...), nil
 }
 
 // parseValid opens bytes that are known to be valid JSON.
@@ -149,18 +168,22 @@ func (v *Value) Empty() bool {
 
 // Len is the number of members or items.
 func (v *Value) Len() int {
-	if k := v.Kind(); k != Object && k != Array {
-		return 0
+	switch v.Kind() {
+	case Object:
+		v.unfold()
+		return v.count
+	case Array:
+		v.unfold()
+		return len(v.items)
 	}
-	v.unfold()
-	return len(v.items)
+	return 0
 }
 
 // Member finds a member of an object: by exact name or, as encoding/json does, in any case of ASCII letters. nil if
 // missing; the empty name is never found.
 func (v *Value) Member(name string) *Value {
 	if i := v.index(name); i >= 0 {
-		return v.items[i]
+		return v.value(i)
 	}
 	return nil
 }
@@ -181,32 +204,36 @@ func (v *Value) index(name string) int {
 		return -1
 	}
 	v.unfold()
-	if !v.perhaps(name) {
-		return -1
+	return v.find(name)
+}
+
+// Members goes through an object's members in order. The object may be changed meanwhile; what is added is not visited.
+func (v *Value) Members() iter.Seq2[string, *Value] {
+	return func(yield func(string, *Value) bool) {
+		if v.Kind() != Object {
+			return
+		}
+		v.unfold()
+		for i := range len(v.list) {
+			if !v.list[i].gone && !yield(v.name(i), v.value(i)) {
+				return
+			}
+		}
 	}
-	alike := -1
-	for i := len(v.keys) - 1; i >= 0; i-- {
-		k := v.keys[i]
-		if len(k) != len(name) || (k[0]^name[0])&^0x20 != 0 {
-			continue
-		}
-		if k == name {
-			return i
-		}
-		if alike < 0 && strings.EqualFold(k, name) {
-			alike = i
-		}
-	}
-	return alike
 }
 
 // Keys are an object's member names in order.
 func (v *Value) Keys() []string {
-	if v.Kind() != Object {
+	if v.Len() == 0 || v.kind != Object {
 		return nil
 	}
-	v.unfold()
-	return v.keys
+	keys := make([]string, 0, v.count)
+	for i := range v.list {
+		if !v.list[i].gone {
+			keys = append(keys, v.name(i))
+		}
+	}
+	return keys
 }
 
 // Items are an array's items or an object's values in order.
@@ -214,7 +241,14 @@ func (v *Value) Items() []*Value {
 	if v.Len() == 0 {
 		return nil
 	}
-	return v.items
+	if v.kind == Array {
+		return v.items
+	}
+	items := make([]*Value, 0, v.count)
+	for _, it := range v.Members() {
+		items = append(items, it)
+	}
+	return items
 }
 
 // Set gives an object's member a value: a *Value or anything that encoding/json can encode (what it cannot becomes null).
@@ -223,22 +257,13 @@ func (v *Value) Set(name string, val any) {
 		return
 	}
 	v.unfold()
-	n, err := Of(val)
-	if err != nil {
-		n = &Value{raw: []byte("null"), kind: Null}
-	}
-	if i := v.index(name); i >= 0 {
-		v.keys[i], v.items[i] = name, n
+	if i := v.find(name); i >= 0 {
+		m := v.write(name, val)
+		m.hash = v.list[i].hash // names that differ in case only have the same
+		v.list[i] = m
 		return
 	}
-	v.put(name, n)
-}
-
-// put appends a member.
-func (v *Value) put(name string, n *Value) {
-	v.note(name)
-	v.keys = append(v.keys, name)
-	v.items = append(v.items, n)
+	v.put(name, v.write(name, val))
 }
 
 // Add appends a member even where one of another letter case stands: for documents that spelled a key in two ways.
@@ -247,30 +272,24 @@ func (v *Value) Add(name string, val any) {
 		return
 	}
 	v.unfold()
-	n, err := Of(val)
-	if err != nil {
-		n = &Value{raw: []byte("null"), kind: Null}
-	}
-	v.put(name, n)
+	v.put(name, v.write(name, val))
 }
 
 // Default sets a member that is missing.
 func (v *Value) Default(name string, val any) {
-	if v.Kind() == Object && !v.Has(name) {
-		v.Set(name, val)
+	if v.Kind() == Object && v.index(name) < 0 {
+		v.put(name, v.write(name, val))
 	}
 }
 
-// Delete removes members.
+// Delete removes members, in whatever case of letters they are spelled.
 func (v *Value) Delete(names ...string) {
 	if v.Kind() != Object {
 		return
 	}
+	v.unfold()
 	for _, name := range names {
-		for i := v.index(name); i >= 0; i = v.index(name) {
-			v.keys = append(v.keys[:i], v.keys[i+1:]...)
-			v.items = append(v.items[:i], v.items[i+1:]...)
-		}
+		v.drop(name)
 	}
 }
 
@@ -368,26 +387,20 @@ func (v *Value) MarshalJSON() ([]byte, error) {
 
 // AppendTo appends the document's text.
 func (v *Value) AppendTo(b []byte) []byte {
-	if v == nil {
+	switch {
+	case v == nil:
 		return append(b, "null"...)
-	}
-	if !v.open {
+	case !v.open:
 		return append(b, v.raw...)
+	case v.kind == Object:
+		return v.appendTo(b)
 	}
-	brackets := "[]"
-	if v.kind == Object {
-		brackets = "{}"
-	}
-	b = append(b, brackets[0])
+	b = append(b, '[')
 	for i, it := range v.items {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		if v.kind == Object {
-			b = appendQuoted(b, v.keys[i])
-			b = append(b, ':')
-		}
 		b = it.AppendTo(b)
 	}
-	return append(b, brackets[1])
+	return append(b, ']')
 }

@@ -3,6 +3,8 @@ package jsontree
 import (
 	"encoding/json"
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
 )
 
@@ -49,12 +51,19 @@ func FuzzRoundTrip(f *testing.F) {
 		}
 		walk(v)
 		out := v.AppendTo(nil)
-		var a, b any
+		early, err := Edit(json.RawMessage(doc), []string{"a", "b", "c"}, walk)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var a, b, c any
 		if json.Unmarshal(doc, &a) != nil {
 			return
 		}
 		if err := json.Unmarshal(out, &b); err != nil || !reflect.DeepEqual(a, b) {
 			t.Fatalf("%q became %q (%v)", doc, out, err)
+		}
+		if err := json.Unmarshal(early, &c); err != nil || !reflect.DeepEqual(a, c) {
+			t.Fatalf("%q became %q (%v)", doc, early, err)
 		}
 	})
 }
@@ -79,5 +88,72 @@ func BenchmarkTwoEdits(b *testing.B) {
 		v.Member("c").Delete("text")
 		v.Set("new", "x")
 		_ = v.AppendTo(make([]byte, 0, len(doc)+100))
+	}
+}
+
+// TestMembersStayText: what stands together is copied as it is, what was changed, added or deleted is not, in any order
+// of the calls.
+func TestMembersStayText(t *testing.T) {
+	big := strings.Repeat("y", 300)
+	for _, c := range []struct {
+		name, doc, want string
+		edit            func(*Value)
+	}{
+		{"untouched", `{"a":1,"b":[1,2],"c":{"d":null}}`, `{"a":1,"b":[1,2],"c":{"d":null}}`, func(v *Value) { v.Len() }},
+		{"read only", `{"a":"x","b":{"c":1}}`, `{"a":"x","b":{"c":1}}`, func(v *Value) { _ = v.Member("b").Kind(); _ = v.Member("a").String() }},
+		{"first deleted", `{"a":1,"b":2,"c":3}`, `{"b":2,"c":3}`, func(v *Value) { v.Delete("a") }},
+		{"middle deleted", `{"a":1,"b":2,"c":3}`, `{"a":1,"c":3}`, func(v *Value) { v.Delete("B") }},
+		{"all deleted", `{"a":1,"b":2}`, `{}`, func(v *Value) { v.Delete("a", "b") }},
+		{"deleted and set again", `{"a":1,"b":2}`, `{"b":2,"a":3}`, func(v *Value) { v.Delete("a"); v.Set("a", 3) }},
+		{"set in place", `{"a":1,"b":2,"c":3}`, `{"a":1,"B":"n","c":3}`, func(v *Value) { v.Set("B", "n") }},
+		{"set twice", `{}`, `{"a":2,"b":3}`, func(v *Value) { v.Set("a", 1); v.Set("b", 3); v.Set("a", 2) }},
+		{"many added", `{"a":1}`, `{"a":1,"x":"` + big + `","y":"` + big + `","z":null}`, func(v *Value) { v.Set("x", big); v.Set("y", big); v.Default("z", nil) }},
+		{"text of a grown buffer", `{}`, `{"x":"s","y":"` + big + `","z":"s"}`, func(v *Value) {
+			v.Set("x", "s")
+			x := v.Member("x").String()
+			v.Set("y", big)
+			v.Set("z", x)
+		}},
+		{"both spellings", `{"Id":"1"}`, `{"Id":"1","ID":"1"}`, func(v *Value) { v.Add("ID", v.Member("Id").String()) }},
+		{"twice in the source", `{"a":1,"A":2,"b":3}`, `{"b":3}`, func(v *Value) { v.Delete("a") }},
+		{"escapes", `{"a\"b":1,"\u00e9":2,"é\\":3}`, `{"a\"b":1,"é\\":3,"x<y":"<z>"}`, func(v *Value) { v.Delete("é"); v.Set("x<y", "<z>") }},
+		{"white space", " {\n \"a\" : 1 ,\t\"b\" : { \"c\" : [ ] } } ", `{"a":1,"b":{"d":5}}`, func(v *Value) { v.Member("b").Delete("c"); v.Member("b").Set("d", 5) }},
+		{"nothing for nil", `{}`, `{"a":null}`, func(v *Value) { v.Set("a", (*Value)(nil)) }},
+		{"what cannot be encoded", `{}`, `{"a":null,"b":1}`, func(v *Value) { v.Set("a", func() {}); v.Set("b", 1) }},
+		{"a value moved", `{"a":{"b":{"c":1}},"d":2}`, `{"a":{},"d":2,"e":{"c":1,"f":true}}`, func(v *Value) {
+			b := v.At("a", "b")
+			v.Member("a").Delete("b")
+			v.Set("e", b)
+			v.Member("e").Set("f", true)
+		}},
+		{"deleted while it is read", `{"a":1,"b":2,"c":3}`, `{"b":2,"x":0}`, func(v *Value) {
+			for name, m := range v.Members() {
+				if m.Int() != 2 {
+					v.Delete(name)
+					v.Set("x", 0)
+				}
+			}
+		}},
+	} {
+		v, err := Parse([]byte(c.doc))
+		if err != nil {
+			t.Fatal(c.name, err)
+		}
+		c.edit(v)
+		got := string(v.AppendTo(nil))
+		if got != c.want {
+			t.Errorf("%s:\ngot  %s\nwant %s", c.name, got, c.want)
+		}
+		again, err := Edit(json.RawMessage(c.doc), []string{"a", "b", "e"}, c.edit)
+		if err != nil || string(again) != strings.ReplaceAll(c.want, " ", "") {
+			t.Errorf("%s, opened early:\ngot  %s (%v)\nwant %s", c.name, again, err, c.want)
+		}
+		var keys []string
+		for k := range v.Members() {
+			keys = append(keys, k)
+		}
+		if !slices.Equal(keys, v.Keys()) || len(v.Items()) != v.Len() || v.Len() != len(keys) {
+			t.Errorf("%s: %q, %q, %d", c.name, keys, v.Keys(), v.Len())
+		}
 	}
 }

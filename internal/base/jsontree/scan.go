@@ -2,80 +2,129 @@ package jsontree
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
+	"math/bits"
 	"slices"
 	"unsafe"
 )
 
-// unfold opens an object or array one level deep. The text is valid JSON: Parse checked it.
-func (v *Value) unfold() {
+// unfold opens an object or array one level deep, and an object's members that are objects and named in deep, too. The
+// text is valid JSON: Parse checked it.
+func (v *Value) unfold(deep ...string) {
 	if v.open || (v.kind != Object && v.kind != Array) {
 		return
 	}
-	b := v.raw
-	v.open, v.raw, v.members = true, nil, &members{}
-	var slab []Value // items are allocated by the handful
+	src := v.raw
+	v.open, v.raw, v.members = true, nil, new(members)
+	if v.kind == Array {
+		v.scanArray(src)
+		return
+	}
+	v.scanObject(src, deep)
+}
+
+// scanObject reads the object that b begins with and answers its length.
+func (m *members) scanObject(b []byte, deep []string) int {
+	m.slab, m.items = m.firstSlab[:0], m.firstItems[:0]
+	var room [80]member // most objects fit, and get a list of the right length then
+	list := room[:0]
 	i := skipSpace(b, 1)
-	for b[i] != '}' && b[i] != ']' {
-		if v.kind == Object {
-			end := skipString(b, i)
-			key := unquote(b[i:end])
-			v.note(key)
-			v.keys = append(v.keys, key)
-			i = skipSpace(b, skipSpace(b, end)+1) // over the colon
+	for b[i] != '}' {
+		colon, odd := skipString(b, i)
+		e := member{key: uint32(i), colon: uint32(colon), odd: odd}
+		name := view(b[i+1 : colon-1])
+		if odd {
+			name = unquote(b[i:colon])
 		}
+		e.hash = m.note(name)
+		i = skipSpace(b, skipSpace(b, colon)+1)
+		e.value = uint32(i)
+		if len(deep) > 0 && b[i] == '{' && slices.Contains(deep, name) {
+			child := Value{kind: Object, open: true, members: new(members)}
+			i += child.scanObject(b[i:], deep)
+			m.ask(&e, m.add(child))
+		} else {
+			i = skipValue(b, i)
+		}
+		e.end = uint32(i)
+		list = append(list, e)
+		if i = skipSpace(b, i); b[i] == ',' {
+			i = skipSpace(b, i+1)
+		}
+	}
+	m.src = b[: i+1 : i+1]
+	m.list = append(make([]member, 0, len(list)+spare), list...)
+	m.count = len(list)
+	return i + 1
+}
+
+// spare is how many members a rung adds to an object, more or less.
+const spare = 4
+
+func (m *members) scanArray(b []byte) {
+	var slab []Value // items are allocated by the handful
+	for i := skipSpace(b, 1); b[i] != ']'; {
 		end := skipValue(b, i)
 		if len(slab) == cap(slab) {
-			slab = make([]Value, 0, min(4+(len(b)-i)/perMember, 40))
-			v.grow(cap(slab))
+			slab = make([]Value, 0, min(1+(len(b)-i)/(end-i+1), 40))
+			m.items = slices.Grow(m.items, cap(slab))
 		}
 		slab = append(slab, Value{raw: b[i:end:end], kind: kindOf(b[i])})
-		v.items = append(v.items, &slab[len(slab)-1])
-		i = skipSpace(b, end)
-		if b[i] == ',' {
+		m.items = append(m.items, &slab[len(slab)-1])
+		if i = skipSpace(b, end); b[i] == ',' {
 			i = skipSpace(b, i+1)
 		}
 	}
 }
 
-// perMember is how many bytes a member of an object has more or less, to make room for all of them at once.
-const perMember = 36
-
-// grow makes room for n more items.
-func (v *Value) grow(n int) {
-	v.items = slices.Grow(v.items, n)
-	if v.kind == Object {
-		v.keys = slices.Grow(v.keys, n)
-	}
-}
-
+// skipSpace answers the index of the first byte at or behind i that is no white space; there always is one.
 func skipSpace(b []byte, i int) int {
-	for i < len(b) && (b[i] == ' ' || b[i] == '\n' || b[i] == '\t' || b[i] == '\r') {
+	for b[i] <= ' ' {
 		i++
 	}
 	return i
 }
 
-// skipString answers the index behind the string that starts at i.
-func skipString(b []byte, i int) int {
-	for i++; ; i++ {
-		n := bytes.IndexByte(b[i:], '"')
-		i += n
-		back := 0
-		for b[i-1-back] == '\\' {
-			back++
+// skipString answers the index behind the string that starts at i, and whether it is odd: has escapes or anything beyond
+// ASCII.
+func skipString(b []byte, i int) (end int, odd bool) {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	i++
+	for i+8 <= len(b) { // eight bytes at a time: a lane's high bit is set where the byte is ", \ or beyond ASCII
+		x := binary.LittleEndian.Uint64(b[i:])
+		quote, back := x^('"'*ones), x^('\\'*ones)
+		stops := ((quote-ones)&^quote | (back-ones)&^back | x) & highs
+		if stops == 0 {
+			i += 8
+			continue
 		}
-		if back%2 == 0 {
-			return i + 1
+		i += bits.TrailingZeros64(stops) / 8
+		switch b[i] {
+		case '"':
+			return i + 1, odd
+		case '\\':
+			i++
 		}
+		i++
+		odd = true
 	}
+	for ; b[i] != '"'; i++ {
+		if b[i] == '\\' {
+			i++
+			odd = true
+		}
+		odd = odd || b[i] >= 0x80
+	}
+	return i + 1, odd
 }
 
 // skipValue answers the index behind the value that starts at i.
 func skipValue(b []byte, i int) int {
 	switch b[i] {
 	case '"':
-		return skipString(b, i)
+		i, _ = skipString(b, i)
+		return i
 	case '{', '[':
 		return skipNested(b, i)
 	}
@@ -93,7 +142,7 @@ func skipNested(b []byte, i int) int {
 		}
 		switch b[i] {
 		case '"':
-			i = skipString(b, i)
+			i, _ = skipString(b, i)
 			continue
 		case '{', '[':
 			depth++

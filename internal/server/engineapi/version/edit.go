@@ -2,6 +2,7 @@ package version
 
 import (
 	"encoding/json"
+	"iter"
 	"slices"
 	"strings"
 
@@ -21,31 +22,39 @@ func dropQuery(names ...string) func(*Request) error {
 
 // dropFields makes a Lift that removes members of the body, each named by its path with dots.
 func dropFields(paths ...string) func(*Request) error {
+	split := splitPaths(paths)
 	return func(r *Request) error {
 		body, err := r.JSON()
 		if err != nil {
 			return err
 		}
-		for _, p := range paths {
-			drop(body, p)
-		}
+		split.drop(body)
 		return nil
 	}
 }
 
 // hideFields makes a Lower that removes members of the answer.
 func hideFields(paths ...string) func(*View) {
-	return func(v *View) {
-		for _, p := range paths {
-			drop(v.Body, p)
-		}
-	}
+	split := splitPaths(paths)
+	return func(v *View) { split.drop(v.Body) }
 }
 
-func drop(body *jsontree.Value, path string) {
-	parts := strings.Split(path, ".")
-	last := len(parts) - 1
-	body.At(parts[:last]...).Delete(parts[last])
+// fieldPaths are the names on the ways to some members.
+type fieldPaths [][]string
+
+func splitPaths(paths []string) fieldPaths {
+	var out fieldPaths
+	for _, p := range paths {
+		out = append(out, strings.Split(p, "."))
+	}
+	return out
+}
+
+func (f fieldPaths) drop(body *jsontree.Value) {
+	for _, parts := range f {
+		last := len(parts) - 1
+		body.At(parts[:last]...).Delete(parts[last])
+	}
 }
 
 // refuseField makes a Lift that answers 400 when a member is set.
@@ -63,13 +72,8 @@ func refuseField(message string, path ...string) func(*Request) error {
 }
 
 // endpoints are the endpoint settings of a create or inspect document, by network.
-func endpoints(settings *jsontree.Value, member string) map[string]*jsontree.Value {
-	nets := settings.Member(member)
-	out := make(map[string]*jsontree.Value, nets.Len())
-	for i, name := range nets.Keys() {
-		out[name] = nets.Items()[i]
-	}
-	return out
+func endpoints(settings *jsontree.Value, member string) iter.Seq2[string, *jsontree.Value] {
+	return settings.Member(member).Members()
 }
 
 // setFilter adds a value to the "filters" query parameter.

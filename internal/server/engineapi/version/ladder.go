@@ -47,7 +47,7 @@ type Change struct {
 
 // View is a response body on its way down.
 type View struct {
-	// Body is the document, or one item of it; edit it in place.
+	// Body is the document, or one item of it; edit it in place. It and the strings that it tells are not to be kept.
 	Body *jsontree.Value
 	// Typed is the handler's own value, for what the newest shape no longer tells. nil for items.
 	Typed any

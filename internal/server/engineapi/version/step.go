@@ -136,23 +136,26 @@ func (s *Step) lowerJSON(r *route.Request, v route.JSON) (route.Response, error)
 	if len(s.lowers) == 0 {
 		return v, nil
 	}
-	body, err := jsontree.Of(v.Body)
+	out, err := jsontree.Edit(v.Body, opened, func(body *jsontree.Value) {
+		view := &View{Body: body, Typed: v.Body, Request: r}
+		for _, c := range s.lowers {
+			if c.Lower != nil {
+				c.Lower(view)
+			}
+			if body.Kind() == jsontree.Array {
+				c.lowerItems(r, body)
+			}
+		}
+	})
 	if err != nil {
 		return nil, fmt.Errorf("encode answer: %w", err)
 	}
-	room := body.Size() + 1024 // for what lowering adds
-	view := &View{Body: body, Typed: v.Body, Request: r}
-	for _, c := range s.lowers {
-		if c.Lower != nil {
-			c.Lower(view)
-		}
-		if body.Kind() == jsontree.Array {
-			c.lowerItems(r, body)
-		}
-	}
-	v.Body = route.Encoded(view.Body.AppendTo(make([]byte, 0, room)))
+	v.Body = route.Encoded(out)
 	return v, nil
 }
+
+// opened are the members of large answers that rungs look into at nearly every version.
+var opened = []string{"HostConfig", "Config", "NetworkSettings", "Networks"}
 
 // lowerItems lowers a list's items and leaves out those that the version does not have.
 func (c *Change) lowerItems(r *route.Request, list *jsontree.Value) {
