@@ -162,6 +162,9 @@ func (s *Store) MountRootFS(ctx context.Context, key, target string) error {
 	default:
 		err = mount.All(mounts, target)
 	}
+	if errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("mount root filesystem %s: a layer is missing, pull the image again: %w", key, err)
+	}
 	if err != nil {
 		return fmt.Errorf("mount root filesystem %s: %w", key, err)
 	}

@@ -100,7 +100,7 @@ func (s *Store) build(ctx context.Context, dataRoot string) error {
 	if err != nil {
 		return fmt.Errorf("open content store: %w", err)
 	}
-	s.backend, err = overlay.NewSnapshotter(filepath.Join(dataRoot, "snapshots"), overlay.AsynchronousRemove)
+	s.backend, err = overlay.NewSnapshotter(filepath.Join(dataRoot, "snapshots"), overlay.AsynchronousRemove, overlay.WithUpperdirLabel)
 	if err != nil {
 		return fmt.Errorf("open snapshotter: %w", err)
 	}

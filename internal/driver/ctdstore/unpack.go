@@ -78,6 +78,11 @@ func (s *Store) Unpack(ctx context.Context, l Layers) error {
 			return err
 		}
 		if s.Unpacked(ctx, chain) {
+			if l.Fetched != nil { // a pull: its caller may have found that the image is not whole
+				if err := s.mend(ctx, l); err != nil {
+					return err
+				}
+			}
 			return s.tie(ctx, l.Config.Digest, chain)
 		}
 		_, err, shared := s.unpacking.Do(chain.String(), func() (any, error) { return nil, s.unpackAll(ctx, l) })
@@ -213,7 +218,7 @@ func (l *layer) unpack(ctx context.Context, all Layers, i int) error {
 	}
 	defer ra.Close()
 	if err := l.apply(ctx, io.NewSectionReader(ra, 0, ra.Size())); err != nil {
-		return fmt.Errorf("unpack layer %s: %w", l.blob.Digest, err)
+		return fmt.Errorf("unpack layer %s: %w", l.blob.Digest, l.store.blame(ctx, l.blob.Digest, err))
 	}
 	close(l.ready)
 	return nil

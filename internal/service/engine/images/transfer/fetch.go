@@ -97,6 +97,9 @@ func (f *fetch) choose(idx ocispec.Index) (ocispec.Descriptor, error) {
 
 // document gets a manifest's bytes from the store or the registry.
 func (f *fetch) document(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
+	if _, err := f.Store.Forget(ctx, d.Digest); err != nil {
+		return nil, err
+	}
 	if f.Store.Has(ctx, d.Digest) {
 		return f.Store.ReadBytes(ctx, d, 8<<20)
 	}
@@ -106,6 +109,9 @@ func (f *fetch) document(ctx context.Context, d ocispec.Descriptor) ([]byte, err
 
 // keep stores a document and where it came from.
 func (f *fetch) keep(ctx context.Context, d ocispec.Descriptor, body []byte) error {
+	if _, err := f.Store.Forget(ctx, d.Digest); err != nil {
+		return err
+	}
 	_, err := f.Store.WriteBlob(ctx, strings.NewReader(string(body)), ocispec.Descriptor{Digest: d.Digest, Size: int64(len(body))}, f.source(ctx, d.Digest))
 	return err
 }
@@ -235,7 +241,8 @@ func layerProgress(layers []ocispec.Descriptor, emit Emit) func(int, bool) {
 func (f *fetch) stored(ctx context.Context, layers []ocispec.Descriptor) []bool {
 	out := make([]bool, len(layers))
 	for i, l := range layers {
-		out[i] = f.Store.Has(ctx, l.Digest)
+		lost, err := f.Store.Forget(ctx, l.Digest)
+		out[i] = err == nil && !lost && f.Store.Has(ctx, l.Digest)
 	}
 	return out
 }
@@ -266,6 +273,9 @@ func (f *fetch) blob(ctx context.Context, d ocispec.Descriptor, emit Emit) error
 		return err
 	}
 	defer unlock()
+	if _, err := f.Store.Forget(ctx, d.Digest); err != nil {
+		return err
+	}
 	labels := f.source(ctx, d.Digest)
 	if f.Store.Has(ctx, d.Digest) {
 		if err := f.Store.Hold(ctx, d.Digest); err != nil {
