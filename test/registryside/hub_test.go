@@ -306,11 +306,19 @@ func tarOf(t testing.TB, body []byte) []byte {
 
 func tarNamed(t testing.TB, name string, body []byte) []byte {
 	t.Helper()
+	return archive(t, map[string][]byte{name: body})
+}
+
+// archive is a tar of files.
+func archive(t testing.TB, files map[string][]byte) []byte {
+	t.Helper()
 	var out bytes.Buffer
 	w := tar.NewWriter(&out)
-	must(t, w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(body)), Typeflag: tar.TypeReg}))
-	_, err := w.Write(body)
-	must(t, err)
+	for name, body := range files {
+		must(t, w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(body)), Typeflag: tar.TypeReg}))
+		_, err := w.Write(body)
+		must(t, err)
+	}
 	must(t, w.Close())
 	return out.Bytes()
 }

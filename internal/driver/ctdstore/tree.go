@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
@@ -13,11 +14,12 @@ import (
 )
 
 // Links gives, for each stored document of an image, the labels by which the garbage collector finds what it refers to.
-// Content that is not stored is left out: images may be sparse.
-func (s *Store) Links(ctx context.Context, target ocispec.Descriptor) (map[digest.Digest]map[string]string, error) {
+// Content that is not stored is left out: images may be sparse. What leads to the documents without, and what they
+// refer to, is taken out.
+func (s *Store) Links(ctx context.Context, target ocispec.Descriptor, without ...digest.Digest) (map[digest.Digest]map[string]string, error) {
 	out := map[digest.Digest]map[string]string{}
 	err := images.Walk(ctx, images.HandlerFunc(func(ctx context.Context, d ocispec.Descriptor) ([]ocispec.Descriptor, error) {
-		if out[d.Digest] != nil {
+		if out[d.Digest] != nil || slices.Contains(without, d.Digest) {
 			return nil, images.ErrSkipDesc
 		}
 		children, err := images.Children(ctx, s.content, d)
@@ -36,6 +38,9 @@ func (s *Store) Links(ctx context.Context, target ocispec.Descriptor) (map[diges
 					key = fmt.Sprintf("%s%d", key, n)
 				}
 				labels[key] = c.Digest.String()
+				if slices.Contains(without, c.Digest) {
+					labels[key] = "" // removes what an earlier image has left; the keys of the others stay what they are
+				}
 			}
 		}
 		out[d.Digest] = labels

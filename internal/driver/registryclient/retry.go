@@ -57,7 +57,7 @@ func Unreachable(err error) bool {
 	var dns *net.DNSError
 	var op *net.OpError
 	var con contactError
-	return errors.As(err, &dns) || errors.As(err, &op) && op.Op == "dial" || errors.As(err, &con)
+	return errors.As(err, &dns) || errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect") || errors.As(err, &con)
 }
 
 // contactError is a registry that did not answer the first question in time.

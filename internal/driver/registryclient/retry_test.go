@@ -34,6 +34,7 @@ func TestPassing(t *testing.T) {
 		"http2":    {errors.New("stream error: stream ID 3; INTERNAL_ERROR; received from peer"), true, false},
 		"refused":  {get(&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}), false, true},
 		"no name":  {get(&net.OpError{Op: "dial", Err: &net.DNSError{Name: "x"}}), false, true},
+		"proxy":    {get(&net.OpError{Op: "proxyconnect", Err: &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}}), false, true},
 		"silent":   {contactError{get(context.DeadlineExceeded)}, false, true},
 		"given up": {get(context.Canceled), false, false},
 		"x509":     {get(errors.New("x509: certificate signed by unknown authority")), false, false},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -84,7 +85,7 @@ func (s *session) ping(ctx context.Context) error {
 		return err
 	}
 	resp, err := s.http.Do(req)
-	if err != nil && ctx.Err() == nil && pctx.Err() != nil {
+	if ne := net.Error(nil); ctx.Err() == nil && errors.As(err, &ne) && ne.Timeout() {
 		return contactError{unreachable(err)}
 	}
 	if err != nil {

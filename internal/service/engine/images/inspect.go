@@ -2,7 +2,6 @@ package images
 
 import (
 	"context"
-	"encoding/json"
 	"slices"
 	"time"
 
@@ -104,14 +103,6 @@ func (s *Service) History(ctx context.Context, ref string, p *ocispec.Platform) 
 	return out, nil
 }
 
-// statement is the part of an in-toto statement that is looked at.
-type statement struct {
-	PredicateType string `json:"predicateType"`
-}
-
-// predicateAnnotation tells an attestation layer's predicate type without reading it.
-const predicateAnnotation = "in-toto.io/predicate-type"
-
 // AttestationOptions selects attestation statements.
 type AttestationOptions struct {
 	Platform *ocispec.Platform
@@ -142,7 +133,7 @@ func (s *Service) Attestations(ctx context.Context, ref string, o AttestationOpt
 			continue
 		}
 		for _, l := range m.Layers {
-			st, ok, err := s.attestation(ctx, l, o)
+			st, ok, err := catalog.Attestation(ctx, s.store.Content(), l, o.Types, o.Statement)
 			if err != nil {
 				return nil, err
 			}
@@ -152,25 +143,4 @@ func (s *Service) Attestations(ctx context.Context, ref string, o AttestationOpt
 		}
 	}
 	return out, nil
-}
-
-func (s *Service) attestation(ctx context.Context, l ocispec.Descriptor, o AttestationOptions) (image.AttestationStatement, bool, error) {
-	out := image.AttestationStatement{Descriptor: l, PredicateType: l.Annotations[predicateAnnotation]}
-	if out.PredicateType == "" || o.Statement {
-		var raw json.RawMessage
-		if err := catalog.ReadJSON(ctx, s.store.Content(), l, &raw); err != nil {
-			return out, false, fault.Internal("read attestation: %w", err)
-		}
-		if out.PredicateType == "" {
-			var st statement
-			if err := json.Unmarshal(raw, &st); err != nil {
-				return out, false, nil // no in-toto statement
-			}
-			out.PredicateType = st.PredicateType
-		}
-		if o.Statement {
-			out.Statement = &raw
-		}
-	}
-	return out, len(o.Types) == 0 || slices.Contains(o.Types, out.PredicateType), nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"slices"
+	"sync"
 
 	c8images "github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/platforms"
@@ -24,12 +25,13 @@ import (
 type Emit = transfer.Emit
 
 // Load stores the images of an archive and names them; all of them or, when the archive is broken, none. With
-// platforms, each image must provide them all.
+// platforms, each image must provide them all, and what the archive has of others is not kept.
 func (s *Service) Load(ctx context.Context, r io.Reader, wanted []ocispec.Platform, emit Emit) error {
 	ctx, release, err := s.store.Lease(ctx)
 	if err != nil {
 		return err
 	}
+	release = sync.OnceFunc(release)
 	defer release()
 	loaded, err := archive.Read(ctx, s.store, r)
 	if err != nil {
@@ -39,8 +41,14 @@ func (s *Service) Load(ctx context.Context, r io.Reader, wanted []ocispec.Platfo
 	if err != nil {
 		return err
 	}
-	if err := s.addLoaded(ctx, loaded); err != nil {
+	if err := s.addLoaded(ctx, loaded, entries, wanted); err != nil {
 		return err
+	}
+	if len(wanted) > 0 {
+		release()
+		if err := s.collectNow(ctx, entries); err != nil {
+			return err
+		}
 	}
 	for _, l := range loaded {
 		e := entries[l.Target.Digest]
@@ -81,7 +89,21 @@ func (s *Service) checkLoaded(ctx context.Context, loaded []archive.Loaded, want
 	return out, nil
 }
 
-func (s *Service) addLoaded(ctx context.Context, loaded []archive.Loaded) error {
+// collectNow collects garbage and looks again at what is there of images.
+func (s *Service) collectNow(ctx context.Context, entries map[digest.Digest]*catalog.Entry) error {
+	if err := s.store.GarbageCollect(ctx); err != nil {
+		return err
+	}
+	touched := map[digest.Digest]bool{}
+	for d := range entries {
+		touched[d] = true
+	}
+	s.names.Lock()
+	defer s.names.Unlock()
+	return s.refresh(ctx, touched, true)
+}
+
+func (s *Service) addLoaded(ctx context.Context, loaded []archive.Loaded, entries map[digest.Digest]*catalog.Entry, wanted []ocispec.Platform) error {
 	c := change{reread: true}
 	seen := map[digest.Digest]bool{}
 	for _, l := range loaded {
@@ -91,7 +113,7 @@ func (s *Service) addLoaded(ctx context.Context, loaded []archive.Loaded) error 
 		}
 		if !seen[l.Target.Digest] {
 			seen[l.Target.Digest] = true
-			links, err := s.store.Links(ctx, l.Target)
+			links, err := s.store.Links(ctx, l.Target, entries[l.Target.Digest].Others(wanted, s.cat.Target(l.Target.Digest))...)
 			if err != nil {
 				return err
 			}
