@@ -138,6 +138,12 @@ func otherImage(t *testing.T) []byte {
 	must(t, os.Mkdir(filepath.Join(dir, "bin"), 0o755))
 	must(t, os.WriteFile(filepath.Join(dir, "name"), []byte("other"), 0o644))
 	command(t, "cp", "/bin/busybox", filepath.Join(dir, "bin", "busybox"))
+	return tarOf(t, dir)
+}
+
+// tarOf packs a directory.
+func tarOf(t *testing.T, dir string) []byte {
+	t.Helper()
 	out, err := exec.Command("tar", "-C", dir, "-c", ".").Output()
 	must(t, err)
 	return out
