@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -89,10 +90,7 @@ func (b *bench) start(name, path string, args ...string) (*daemon, error) {
 		return nil, err
 	}
 	args = append(args, "-H", "unix://"+d.socket, "--data-root", root+"/data", "--exec-root", root+"/exec", "--pidfile", root+"/pid")
-	d.cmd = exec.Command("nsenter", append([]string{"--net=/run/netns/" + d.netns, path}, args...)...)
-	d.cmd.Stdout, d.cmd.Stderr = log, log
-	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := d.cmd.Start(); err != nil {
+	if err := d.spawn(append([]string{"nsenter", "--net=/run/netns/" + d.netns, path}, args...), log); err != nil {
 		return nil, err
 	}
 	limit := time.After(30 * time.Second)
@@ -110,6 +108,14 @@ func (b *bench) start(name, path string, args ...string) (*daemon, error) {
 			return nil, fmt.Errorf("no answer within 30 s:\n%s", text[max(0, len(text)-2000):])
 		}
 	}
+}
+
+// spawn starts the daemon's process.
+func (d *daemon) spawn(argv []string, log io.Writer) error {
+	d.cmd = exec.Command(argv[0], argv[1:]...)
+	d.cmd.Stdout, d.cmd.Stderr = log, log
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return d.cmd.Start()
 }
 
 func (d *daemon) command(args ...string) *exec.Cmd {

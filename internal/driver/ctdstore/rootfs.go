@@ -189,24 +189,11 @@ func (s *Store) UnmountRootFS(target string) error {
 
 // RemoveRootFS deletes the writable snapshot of key; no error when it is gone. Its files go in the background.
 func (s *Store) RemoveRootFS(ctx context.Context, key string) error {
+	s.places.Delete(key)
 	if err := s.snaps.Remove(ctx, key); err != nil && !errdefs.IsNotFound(err) {
 		return fmt.Errorf("remove root filesystem %s: %w", key, err)
 	}
 	return nil
-}
-
-// RootFSUsage gives the bytes of key's writable layer and of its whole root filesystem.
-func (s *Store) RootFSUsage(ctx context.Context, key string) (rw, rootfs int64, err error) {
-	info, err := s.snaps.Stat(ctx, key)
-	if err != nil {
-		return 0, 0, fmt.Errorf("stat root filesystem %s: %w", key, err)
-	}
-	u, err := s.snaps.Usage(ctx, key)
-	if err != nil {
-		return 0, 0, fmt.Errorf("usage of root filesystem %s: %w", key, err)
-	}
-	below, err := s.ChainSize(ctx, info.Parent)
-	return u.Size, u.Size + below, err
 }
 
 // ChainSize is the unpacked size in bytes of a committed snapshot and all below it; 0 when it is not unpacked.

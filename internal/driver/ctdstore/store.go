@@ -70,6 +70,7 @@ type Store struct {
 type layerWork struct {
 	unpacking singleflight.Group // by chain ID: two users of one image share the work
 	sizes     sync.Map           // the size of committed snapshots by name, which never changes
+	places    sync.Map           // the place of writable snapshots by key, which never changes either
 }
 
 // Open opens or creates the stores below dataRoot. It fails when another process has them open. What a killed process

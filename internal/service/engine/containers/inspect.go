@@ -97,10 +97,10 @@ func (s *Service) List(ctx context.Context, r ListRequest) ([]*container.Summary
 		recs[i] = h.record()
 	}
 	picked, aliases := q.Select(recs, r.All, r.Limit), launch.Aliases(recs, s.recordOf)
-	out := make([]*container.Summary, 0, len(picked))
+	out, imageName := make([]*container.Summary, 0, len(picked)), listing.PerImage(func(rec *core.Record) string { return s.imageName(ctx, rec) })
 	for _, rec := range picked {
 		sum := listing.Summary(rec, s.deps.Now(), listing.NetworkSettings(rec), mounts.Points(rec.Mounts))
-		sum.Image, sum.Names = s.imageName(ctx, rec), append(sum.Names, aliases[rec.ID]...)
+		sum.Image, sum.Names = imageName(rec), append(sum.Names, aliases[rec.ID]...)
 		if r.Size {
 			if rw, root, err := s.deps.Images.Usage(ctx, rec.ID); err == nil {
 				sum.SizeRw, sum.SizeRootFs = rw, root

@@ -30,6 +30,19 @@ func Summary(rec *core.Record, now time.Time, ns *container.NetworkSettings, poi
 	return s
 }
 
+// PerImage asks once for containers that were made from the same name of the same image.
+func PerImage(ask func(*core.Record) string) func(*core.Record) string {
+	type made struct{ name, id string }
+	told := map[made]string{}
+	return func(rec *core.Record) string {
+		k := made{rec.Config.Image, rec.Image.ID.String()}
+		if _, ok := told[k]; !ok {
+			told[k] = ask(rec)
+		}
+		return told[k]
+	}
+}
+
 // command is the COMMAND column: arguments with spaces are quoted.
 func command(p string, args []string) string {
 	var b strings.Builder
