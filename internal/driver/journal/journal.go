@@ -28,6 +28,8 @@ const (
 	defaultSegmentBytes = 4 << 20
 	defaultSegments     = 8
 	defaultRing         = 4096
+	// ringBytes bounds what the ring keeps of events, whose labels may be large.
+	ringBytes = 32 << 20
 	syncEvery           = time.Second
 )
 
@@ -45,6 +47,8 @@ type Journal struct {
 	closed   bool
 	ring     []events.Message // event n is at n % len(ring)
 	next     uint64           // number of the next event
+	first    uint64           // number of the oldest event that the ring has
+	held     int              // bytes of the events in the ring, about
 	wake     chan struct{}    // closed at the next event
 	readers  int
 }
@@ -164,14 +168,36 @@ func (j *Journal) Publish(_ context.Context, m events.Message) {
 	} else {
 		j.failed = false
 	}
-	if len(j.ring) < j.config.ring {
-		j.ring = append(j.ring, m)
-	} else {
-		j.ring[j.next%uint64(len(j.ring))] = m
-	}
-	j.next++
+	j.keep(m)
 	close(j.wake)
 	j.wake = make(chan struct{})
+}
+
+// keep puts an event into the ring and lets the oldest go that are too much. The caller holds the lock.
+func (j *Journal) keep(m events.Message) {
+	size := weight(&m)
+	for j.first < j.next && (j.next-j.first >= uint64(j.config.ring) || j.held+size > ringBytes) {
+		old := &j.ring[j.first%uint64(j.config.ring)]
+		j.held -= weight(old)
+		*old = events.Message{}
+		j.first++
+	}
+	if at := j.next % uint64(j.config.ring); at < uint64(len(j.ring)) {
+		j.ring[at] = m
+	} else {
+		j.ring = append(j.ring, m)
+	}
+	j.held += size
+	j.next++
+}
+
+// weight is what an event's texts take, in bytes.
+func weight(m *events.Message) int {
+	n := len(m.Actor.ID)
+	for k, v := range m.Actor.Attributes {
+		n += len(k) + len(v)
+	}
+	return n
 }
 
 // stamp fills in the times that are missing.

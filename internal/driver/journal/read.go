@@ -75,7 +75,7 @@ func (j *Journal) after(next uint64) ([]events.Message, <-chan struct{}, error) 
 	const most = 64
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.next-next > uint64(len(j.ring)) {
+	if next < j.first {
 		return nil, nil, ErrBehind
 	}
 	var batch []events.Message

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"strconv"
@@ -190,6 +191,7 @@ func (s *Server) dialect(key string, v route.Version) route.Dialect {
 // fail writes an error answer: {"message"} or, for old dialects, plain text.
 func (s *Server) fail(w http.ResponseWriter, hr *http.Request, d route.Dialect, err error) {
 	status := httperr.Status(err)
+	drain(hr)
 	if errors.Is(err, context.Canceled) && hr.Context().Err() != nil {
 		return // nobody is left to read it
 	}
@@ -212,6 +214,17 @@ func (s *Server) fail(w http.ResponseWriter, hr *http.Request, d route.Dialect, 
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(errorBody{Message: err.Error()})
+}
+
+// drained bounds what is read of a refused document, in bytes.
+const drained = 64 << 20
+
+// drain reads the rest of a document whose length is known: a client that is still writing when the connection is closed does not
+// get to read why.
+func drain(hr *http.Request) {
+	if n := hr.ContentLength; n > 0 && n <= drained && hr.Header.Get("Content-Type") == "application/json" {
+		_, _ = io.CopyN(io.Discard, hr.Body, n)
+	}
 }
 
 type errorBody struct {

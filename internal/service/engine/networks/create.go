@@ -25,6 +25,8 @@ import (
 const (
 	bucketNetworks  = "networks"
 	bucketSandboxes = "sandboxes"
+	// maxName bounds names, which are told in many places, in bytes.
+	maxName = 255
 )
 
 // Create makes a network. It exists, on disk and in the kernel, when Create returns.
@@ -34,6 +36,9 @@ func (s *Service) Create(ctx context.Context, r mobynet.CreateRequest) (mobynet.
 	}
 	if strings.TrimSpace(r.Name) == "" {
 		return mobynet.CreateResponse{}, fault.Invalid("invalid name: name is empty")
+	}
+	if len(r.Name) > maxName {
+		return mobynet.CreateResponse{}, fault.Invalid("invalid name: network names have at most %d bytes", maxName)
 	}
 	s.nets.changes.Lock()
 	defer s.nets.changes.Unlock()
