@@ -42,6 +42,96 @@ func TestLinks(t *testing.T) {
 	d.Fails("host type networking can't be used with links", "create", "--network", "host", "--link", "database:db", "busybox")
 }
 
+// TestLinksGoOn: links follow renames and new addresses, end with rm --link, and order the start of a daemon.
+func TestLinksGoOn(t *testing.T) {
+	t.Parallel()
+	d := harness.Start(t)
+	d.Busybox()
+	d.OK("run", "-d", "--name", "database", "--restart", "always", "busybox", "sleep", "600")
+	d.OK("run", "-d", "--name", "web", "--restart", "always", "--link", "database:db", "--link", "database:store", "busybox", "sleep", "600")
+	if out := d.OK("ps", "--no-trunc", "--filter", "id="+d.OK("inspect", "-f", "{{.Id}}", "database"), "--format", "{{.Names}}"); out != "database,web/db,web/store" {
+		t.Errorf("names: %s", out)
+	}
+	line := func(alias string) string {
+		for _, l := range strings.Split(d.Docker("exec", "web", "cat", "/etc/hosts").Out, "\n") {
+			if f := strings.Fields(l); len(f) > 1 && f[1] == alias {
+				return strings.Join(f, " ")
+			}
+		}
+		return ""
+	}
+	known := func(when string) {
+		t.Helper()
+		harness.Eventually(t, 30*time.Second, when, func() bool {
+			f := strings.Fields(d.OK("inspect", "-f", "{{.NetworkSettings.Networks.bridge.IPAddress}} {{.Id}} {{.Name}}", d.OK("ps", "-q", "--filter", "name=data")))
+			return len(f) == 3 && line("db") == f[0]+" db "+f[1][:12]+" "+f[2][1:]
+		})
+	}
+	known("at first")
+	first := line("db")
+	d.OK("stop", "-t", "0", "database")
+	d.OK("run", "-d", "--name", "thief", "busybox", "sleep", "600") // has its address now, or another does
+	d.OK("start", "database")
+	known("after a restart")
+	d.OK("network", "disconnect", "bridge", "database")
+	d.OK("run", "-d", "--name", "thief2", "busybox", "sleep", "600")
+	d.OK("network", "connect", "bridge", "database")
+	known("on the bridge again")
+	if line("db") == first {
+		t.Log("the address is still the same") // and nothing was shown
+	}
+	d.OK("rename", "database", "data2")
+	known("after a rename")
+	if out := d.OK("inspect", "-f", "{{.HostConfig.Links}}", "web"); out != "[/data2:/web/db /data2:/web/store]" {
+		t.Errorf("inspect: %s", out)
+	}
+	d.OK("run", "-d", "--name", "stack", "--restart", "always", "busybox", "sleep", "600")
+	d.OK("run", "-d", "--name", "guest", "--restart", "always", "--network", "container:stack", "busybox", "sleep", "600")
+	began := d.OK("inspect", "-f", "{{.State.StartedAt}}", "web")
+	d.Kill()
+	d.KillShims()
+	d.Up()
+	harness.Eventually(t, 30*time.Second, "all run again, the ones that are needed first", func() bool {
+		out := d.OK("inspect", "-f", "{{.State.Running}} {{.State.StartedAt}}", "data2", "web", "stack", "guest")
+		return strings.Count(out, "true ") == 4 && !strings.Contains(out, began)
+	})
+	known("after the host's crash")
+
+	d.Fails("cannot remove the default link name of the container", "rm", "--link", "web")
+	d.Fails("No such container: web/none", "rm", "--link", "web/none")
+	d.OK("rm", "--link", "web/db")
+	if out := d.OK("inspect", "-f", "{{.HostConfig.Links}}", "web"); out != "[/data2:/web/store]" || line("db") != "" || line("store") == "" {
+		t.Errorf("after rm --link: %s, %q %q", out, line("db"), line("store"))
+	}
+	d.OK("rm", "-f", "data2")
+	d.Fails("Cannot link to a non running container: ", "restart", "-t", "0", "web")
+	d.OK("rm", "--link", "web/store")
+	d.OK("start", "web")
+	if out := d.OK("run", "--rm", "--link", "guest:g", "busybox", "sh", "-c", "env | grep ^G_NAME= | wc -l; grep -c ' g \\|\tg ' /etc/hosts"); out != "1\n1" {
+		t.Errorf("a link to who is in another's network: %q", out)
+	}
+	d.OK("network", "create", "net")
+	if out := d.OK("run", "--rm", "--network", "net", "--link", "later:l", "busybox", "sh", "-c", "env | grep -c ^L_ || true"); out != "0" {
+		t.Errorf("variables on a user-defined network: %s", out)
+	}
+}
+
+// TestLinksWithoutICC: with icc=false a link opens the exposed ports, and rm --link closes them.
+func TestLinksWithoutICC(t *testing.T) {
+	t.Parallel()
+	d := harness.Start(t, "--icc=false")
+	d.Busybox()
+	d.OK("run", "-d", "--name", "server", "--expose", "80", "busybox", "sh", "-c", "while :; do echo hello | nc -l -p 80; done")
+	d.OK("run", "-d", "--name", "client", "--link", "server:s", "busybox", "sleep", "600")
+	ip := d.OK("inspect", "-f", "{{.NetworkSettings.Networks.bridge.IPAddress}}", "server")
+	reaches := func() bool {
+		return strings.Contains(d.Docker("exec", "client", "nc", "-w", "2", ip, "80").Out, "hello")
+	}
+	harness.Eventually(t, 30*time.Second, "the link opens the port", reaches)
+	d.OK("rm", "--link", "client/s")
+	harness.Eventually(t, 30*time.Second, "without it the port is closed", func() bool { return !reaches() })
+}
+
 func TestVolumesFrom(t *testing.T) {
 	t.Parallel()
 	d := harness.Start(t)

@@ -65,6 +65,7 @@ type Sandboxes interface {
 	Disconnect(ctx context.Context, containerID, net string, force bool) (Sandbox, error)
 	// Restore adopts the sandboxes of containers that still run (by ID) and sweeps all others.
 	Restore(ctx context.Context, running []string) error
-	// Rename tells DNS that a container has a new name.
-	Rename(ctx context.Context, containerID, name string) error
+	// Rename tells DNS and the firewall that a container has a new name or other links, and answers its sandbox as it is
+	// then, with the present addresses of those that it links to; an empty one for a container that does not run.
+	Rename(ctx context.Context, containerID, name string, links []string) (Sandbox, error)
 }

@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -171,6 +172,32 @@ func TestV1Limits(t *testing.T) {
 	}
 	if err := g.Update(context.Background(), &specs.LinuxResources{CPU: &specs.LinuxCPU{Cpus: "4000"}}); err == nil {
 		t.Error("a CPU that is not there was accepted")
+	}
+}
+
+// TestV1ParentsInParallel: groups that make their parent at the same time can all be entered.
+func TestV1ParentsInParallel(t *testing.T) {
+	m, parent := hostManager(t)
+	if m.Version() != "1" {
+		t.Skip("control groups v1 are not mounted here")
+	}
+	for round := range 20 {
+		var wg sync.WaitGroup
+		for i := range 8 {
+			wg.Go(func() {
+				g, err := m.Create(context.Background(), fmt.Sprintf("%s/%d/%d", parent, round, i), nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				for _, dir := range g.Dirs() {
+					if b, err := os.ReadFile(dir + "/cpuset.cpus"); err == nil && strings.TrimSpace(string(b)) == "" {
+						t.Errorf("%s has no CPUs", dir)
+					}
+				}
+			})
+		}
+		wg.Wait()
 	}
 }
 

@@ -144,7 +144,8 @@ func makeDir(h *Hierarchy, path string) error {
 	return nil
 }
 
-// inheritCpuset copies the parent's CPUs and nodes into a group that has none.
+// inheritCpuset copies the parent's CPUs and nodes into a group that has none. A parent that another one is just making has
+// none either, and gets them first.
 func inheritCpuset(dir string) error {
 	for _, file := range [...]string{"cpuset.cpus", "cpuset.mems"} {
 		own, err := read(dir, file)
@@ -155,6 +156,11 @@ func inheritCpuset(dir string) error {
 			continue
 		}
 		from, err := read(filepath.Dir(dir), file)
+		if err == nil && len(bytes.TrimSpace(from)) == 0 {
+			if err = inheritCpuset(filepath.Dir(dir)); err == nil { // ends at the root, which has all
+				from, err = read(filepath.Dir(dir), file)
+			}
+		}
 		if err != nil {
 			return err
 		}

@@ -115,7 +115,11 @@ func (h *handlers) update(ctx context.Context, r *route.Request) (route.Response
 
 func (h *handlers) remove(ctx context.Context, r *route.Request) (route.Response, error) {
 	o := containers.RemoveOptions{Force: r.Bool("force"), Volumes: r.Bool("v"), Link: r.Bool("link")}
-	return route.Empty{}, h.svc.Remove(ctx, r.Var("id"), o)
+	name := r.Var("id")
+	if alias := r.Var("alias"); alias != "" {
+		name += "/" + alias
+	}
+	return route.Empty{}, h.svc.Remove(ctx, name, o)
 }
 
 func (h *handlers) prune(ctx context.Context, r *route.Request) (route.Response, error) {

@@ -38,6 +38,7 @@ func Routes(svc *containers.Service, experimental bool) []route.Route {
 		{Method: "POST", Pattern: "/containers/{id}/rename", Since: "1.17", Handle: h.rename},
 		{Method: "POST", Pattern: "/containers/{id}/update", Since: "1.22", Handle: h.update},
 		{Method: "DELETE", Pattern: "/containers/{id}", Since: "1.0", Handle: h.remove},
+		{Method: "DELETE", Pattern: "/containers/{id}/{alias}", Since: "1.0", Handle: h.remove}, // of a link
 		{Method: "POST", Pattern: "/containers/{id}/exec", Since: "1.15", Handle: h.execCreate},
 		{Method: "GET", Pattern: "/exec/{id}/json", Since: "1.16", Handle: h.execInspect},
 		{Method: "POST", Pattern: "/exec/{id}/start", Since: "1.15", Handle: h.execStart},

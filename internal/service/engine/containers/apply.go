@@ -110,12 +110,35 @@ func (s *Service) perform(ctx context.Context, h *handle, e core.Effect) error {
 	return nil
 }
 
-func (s *Service) restartDue(ctx context.Context, h *handle, in core.RestartDue) {
-	err := s.apply(ctx, h, in)
-	if err != nil && !errors.Is(err, fault.ErrNotModified) {
-		s.log.Warn("restart by policy failed", "container", h.id, "error", err)
+// restartDue starts a container by its policy, when those that it needs run, if they are to start too. On the actor.
+func (s *Service) restartDue(actor context.Context, h *handle, in core.RestartDue) {
+	begin := func(ctx context.Context) {
+		if err := s.apply(ctx, h, in); err != nil && !errors.Is(err, fault.ErrNotModified) {
+			s.log.Warn("restart by policy failed", "container", h.id, "error", err)
+		}
 	}
+	needs := launch.Needs(h.record(), s.recordOf)
+	if len(needs) == 0 {
+		begin(actor)
+		return
+	}
+	h.tasks.Go(func() {
+		wait, cancel := context.WithTimeout(actor, needPatience)
+		defer cancel()
+		for _, id := range needs {
+			if other, ok := s.index.Get(id); ok {
+				_, _, _ = other.await(wait, func(r *core.Record) bool {
+					lost := r.State.Live() && other.room.Process() == nil // at boot, before its end is noted
+					return !lost && r.State.Phase != core.Starting && !core.StartsAtBoot(r.HostConfig.RestartPolicy, r.State)
+				})
+			}
+		}
+		_ = h.post(actor, begin)
+	})
 }
+
+// needPatience is how long a restart waits for other containers.
+const needPatience = 10 * time.Second
 
 // launch brings the container up. On the actor, within the step that decided it.
 func (s *Service) launch(actor context.Context, h *handle) error {
@@ -128,6 +151,7 @@ func (s *Service) launch(actor context.Context, h *handle) error {
 	if err == nil {
 		l, _ := h.process()
 		h.tasks.Go(func() { s.watch(actor, h, l) })
+		s.tellParents(h)
 		return s.apply(actor, h, core.Started{PID: l.PID(), At: s.deps.Now()})
 	}
 	if actor.Err() != nil && errors.Is(err, context.Canceled) {

@@ -65,6 +65,7 @@ func (s *Service) rewire(ctx context.Context, h *handle, asked map[string]*netwo
 	if err := s.launcher.WriteNames(h.id, sb); err != nil {
 		return err
 	}
+	s.tellParents(h)
 	return s.change(ctx, h, state.Durable, func(r *core.Record) {
 		run := *r.Run
 		launch.Fill(&run, sb)

@@ -213,9 +213,11 @@ func (wires) Validate(context.Context, network.Request) error { return nil }
 func (wires) Open(_ context.Context, r network.Request) (network.Sandbox, error) {
 	return network.Sandbox{NetNS: "/proc/self/ns/net", Endpoints: r.Endpoints, Ports: mobynet.PortMap{}}, nil
 }
-func (wires) Close(context.Context, string) error          { return nil }
-func (wires) Restore(context.Context, []string) error      { return nil }
-func (wires) Rename(context.Context, string, string) error { return nil }
+func (wires) Close(context.Context, string) error     { return nil }
+func (wires) Restore(context.Context, []string) error { return nil }
+func (wires) Rename(context.Context, string, string, []string) (network.Sandbox, error) {
+	return network.Sandbox{}, nil
+}
 
 type groups struct{ cgroup.Manager }
 

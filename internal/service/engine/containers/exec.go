@@ -13,10 +13,10 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
-	core "longshore/internal/core/container"
 	"longshore/internal/core/fault"
 	"longshore/internal/core/runtime"
 	"longshore/internal/service/engine/containers/names"
+	"longshore/internal/service/engine/containers/request"
 	"longshore/internal/service/engine/containers/streams"
 )
 
@@ -74,26 +74,13 @@ func (t *execTable) sweep(now time.Time) {
 	})
 }
 
-// runnable refuses execs in containers that cannot take one.
-func runnable(rec *core.Record) error {
-	switch rec.State.Phase {
-	case core.Running:
-		return nil
-	case core.Paused:
-		return fault.Conflict("container %s is paused, unpause the container before exec", rec.Name)
-	case core.Restarting:
-		return fault.Conflict("container %s is restarting, wait until the container is running", rec.ID)
-	}
-	return fault.Conflict("container %s is not running", rec.ID)
-}
-
 // ExecCreate prepares an exec and answers its ID.
 func (s *Service) ExecCreate(ctx context.Context, ref string, req container.ExecCreateRequest) (string, error) {
 	h, err := s.find(ref)
 	if err != nil {
 		return "", err
 	}
-	if err := runnable(h.record()); err != nil {
+	if err := request.TakesExec(h.record()); err != nil {
 		return "", err
 	}
 	if len(req.Cmd) == 0 {
@@ -135,7 +122,7 @@ func (s *Service) ExecPrepare(id string, req container.ExecStartRequest) (*ExecS
 	if err != nil {
 		return nil, err
 	}
-	if err := runnable(e.h.record()); err != nil {
+	if err := request.TakesExec(e.h.record()); err != nil {
 		return nil, err
 	}
 	e.mu.Lock()

@@ -15,6 +15,7 @@ import (
 	core "longshore/internal/core/container"
 	"longshore/internal/core/fault"
 	"longshore/internal/core/state"
+	"longshore/internal/service/engine/containers/launch"
 	"longshore/internal/service/engine/containers/names"
 	"longshore/internal/service/engine/containers/request"
 )
@@ -27,16 +28,16 @@ type RemoveOptions struct {
 
 // Remove deletes a container. When it answers, name and record are gone for good; files follow in the background.
 func (s *Service) Remove(ctx context.Context, ref string, o RemoveOptions) error {
+	if o.Link {
+		return s.removeLink(ctx, strings.Trim(ref, "/"))
+	}
 	h, err := s.find(ref)
 	if err != nil {
 		return s.removeDamaged(ctx, ref, err)
 	}
-	if o.Link {
-		return s.removeLink(ref, h)
-	}
 	rec := h.record()
 	if rec.State.Active() && !o.Force {
-		return cannotRemove(rec)
+		return request.CannotRemove(rec)
 	}
 	if o.Force {
 		if err := s.killForRemoval(ctx, h); err != nil {
@@ -64,20 +65,50 @@ func (s *Service) removeDamaged(ctx context.Context, id string, absent error) er
 	return nil
 }
 
-func cannotRemove(rec *core.Record) error {
-	how := "stop the container before removing or force remove"
-	if rec.State.Phase == core.Paused {
-		how = "unpause and then " + how
+// removeLink takes away what "parent/alias" names.
+func (s *Service) removeLink(ctx context.Context, name string) error {
+	parent, alias, whole := strings.Cut(name, "/")
+	h, err := s.find(parent)
+	switch {
+	case err != nil:
+		return fault.NotFound("No such container: %s", name)
+	case !whole:
+		return fault.Conflict("Conflict, cannot remove the default link name of the container")
 	}
-	return fault.Conflict("cannot remove container %q: container is %s: %s", "/"+rec.Name, rec.State.Status(), how)
+	return h.do(context.WithoutCancel(ctx), func(ctx context.Context) error {
+		left, ok := launch.Unlink(h.record().HostConfig.Links, alias)
+		if !ok {
+			return fault.NotFound("No such container: %s", name)
+		}
+		err := s.change(ctx, h, state.Durable, func(r *core.Record) {
+			hc := *r.HostConfig
+			hc.Links, r.HostConfig = left, &hc
+		})
+		if err != nil {
+			return err
+		}
+		return s.relink(ctx, h)
+	})
 }
 
-// removeLink: links are names of the default bridge that end with their container; there is none to remove apart.
-func (s *Service) removeLink(ref string, h *handle) error {
-	if !strings.Contains(strings.Trim(ref, "/"), "/") {
-		return fault.Conflict("cannot remove the default link name of the container")
+// relink has a container learn of those that it links to as they are now.
+func (s *Service) relink(ctx context.Context, h *handle) error {
+	sb, err := s.deps.Launch.Networks.Rename(ctx, h.id, h.record().Name, h.record().HostConfig.Links)
+	if err != nil || sb.Hosts == nil {
+		return err
 	}
-	return fault.NotFound("could not get child %s of %s", ref, h.record().Name)
+	return s.launcher.WriteNames(h.id, sb)
+}
+
+// tellParents has the containers that link to this one learn of its address and name, each on its own actor.
+func (s *Service) tellParents(h *handle) {
+	h.later(func(ctx context.Context) {
+		for _, parent := range s.index.All() {
+			if rec := parent.record(); rec.State.Live() && launch.LinksTo(rec, h.record()) {
+				h.tasks.Go(func() { _ = parent.do(ctx, func(ctx context.Context) error { return s.relink(ctx, parent) }) })
+			}
+		}
+	})
 }
 
 // killForRemoval kills a container that lives, without giving auto-remove a chance to race.
@@ -114,7 +145,7 @@ func (s *Service) removeStopped(ctx context.Context, h *handle, o RemoveOptions)
 		if rec.State.Phase == core.Removing {
 			return fault.Conflict("removal of container %s is already in progress", rec.ID)
 		}
-		return cannotRemove(rec)
+		return request.CannotRemove(rec)
 	}
 	next := *rec
 	next.State = st
@@ -212,9 +243,10 @@ func (s *Service) Rename(ctx context.Context, ref, newName string) error {
 			return err
 		}
 		s.index.Release(old, h.id)
-		if err := s.deps.Launch.Networks.Rename(ctx, h.id, name); err != nil {
+		if _, err := s.deps.Launch.Networks.Rename(ctx, h.id, name, h.record().HostConfig.Links); err != nil {
 			s.log.Warn("rename in networks", "container", h.id, "error", err)
 		}
+		s.tellParents(h)
 		s.event(ctx, h, events.ActionRename, map[string]string{"oldName": "/" + old})
 		return nil
 	})

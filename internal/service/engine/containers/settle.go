@@ -36,7 +36,7 @@ func (s *Service) settle(ctx context.Context, rec *core.Record, r CreateRequest,
 	if err := s.launcher.CheckJoins(rec, s.recordOf); err != nil {
 		return nil, err
 	}
-	s.settleHostname(rec)
+	launch.SettleHostname(rec, s.recordOf, s.deps.Launch.Host.Hostname)
 	rec.Networks, err = request.Endpoints(rec, r.Networking)
 	return warnings, err
 }
@@ -51,7 +51,7 @@ func (s *Service) settleHost(rec *core.Record) (err error) {
 		hc.IpcMode = live.DefaultIpcMode
 	}
 	if hc.CgroupnsMode.IsEmpty() {
-		hc.CgroupnsMode = s.cgroupns(hc, live.DefaultCgroupnsMode)
+		hc.CgroupnsMode = request.Cgroupns(hc, live.DefaultCgroupnsMode, s.deps.Launch.Host.Cgroup.Version)
 	}
 	if hc.ShmSize == 0 {
 		hc.ShmSize = live.DefaultShmSize
@@ -69,32 +69,4 @@ func (s *Service) settleHost(rec *core.Record) (err error) {
 	launch.SettlePaths(hc)
 	hc.LogConfig, err = s.launcher.SettleLog(hc.LogConfig)
 	return err
-}
-
-func (s *Service) cgroupns(hc *container.HostConfig, configured container.CgroupnsMode) container.CgroupnsMode {
-	switch {
-	case configured != "":
-		return configured
-	case s.deps.Launch.Host.Cgroup.Version == "2" && !hc.Privileged:
-		return container.CgroupnsModePrivate
-	}
-	return container.CgroupnsModeHost
-}
-
-// settleHostname gives a container docker's default host name.
-func (s *Service) settleHostname(rec *core.Record) {
-	cfg, hc := rec.Config, rec.HostConfig
-	if hc.NetworkMode.IsContainer() {
-		if h, err := s.find(hc.NetworkMode.ConnectedContainer()); err == nil {
-			other := h.record().Config
-			cfg.Hostname, cfg.Domainname = other.Hostname, other.Domainname
-		}
-	}
-	if cfg.Hostname != "" {
-		return
-	}
-	cfg.Hostname = rec.ID[:12]
-	if hc.NetworkMode.IsHost() || hc.UTSMode.IsHost() {
-		cfg.Hostname = s.deps.Launch.Host.Hostname
-	}
 }

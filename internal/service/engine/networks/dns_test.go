@@ -69,7 +69,7 @@ func TestEmbeddedDNS(t *testing.T) {
 	}
 
 	ctx := context.Background()
-	if err := s.Rename(ctx, containerID("db1"), "main"); err != nil {
+	if _, err := s.Rename(ctx, containerID("db1"), "main", nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := addrs(ask(t, web.NetNS, "udp", "main.", dns.TypeA)); !slices.Equal(got, []string{ip(db1)}) {

@@ -335,14 +335,14 @@ func (s *Service) lock(containerID string) (*sandbox, error) {
 }
 
 // Rename implements network.Sandboxes.
-func (s *Service) Rename(ctx context.Context, containerID, name string) error {
+func (s *Service) Rename(ctx context.Context, containerID, name string, links []string) (network.Sandbox, error) {
 	box, err := s.lock(containerID)
 	if err != nil {
-		return nil //nolint:nilerr // a stopped container has no names
+		return network.Sandbox{}, nil //nolint:nilerr // a stopped container has no names
 	}
 	defer box.mu.Unlock()
 	old := box.rec.Request.Name
-	box.rec.Request.Name = name
+	box.rec.Request.Name, box.rec.Request.Links = name, links
 	for i := range box.rec.Endpoints {
 		e := &box.rec.Endpoints[i]
 		n := s.nets.get(e.NetworkID)
@@ -354,18 +354,17 @@ func (s *Service) Rename(ctx context.Context, containerID, name string) error {
 			e.Settings.DNSNames = dnsNames(box.rec.Request, e.Settings.Aliases)
 		}
 		n.register(&box.rec.Request, *e)
+		s.relink(n)
 	}
 	if err := s.saveSandbox(ctx, box); err != nil {
-		return err
+		return network.Sandbox{}, err
 	}
-	known, ok := s.resolverSandbox(box)
-	if !ok {
-		return nil
+	if known, ok := s.resolverSandbox(box); ok {
+		if _, err := s.names.Put(ctx, known); err != nil {
+			return network.Sandbox{}, fmt.Errorf("rename container %s to %s: %w", old, name, err)
+		}
 	}
-	if _, err := s.names.Put(ctx, known); err != nil {
-		return fmt.Errorf("rename container %s to %s: %w", old, name, err)
-	}
-	return nil
+	return s.describe(box)
 }
 
 // describe is the sandbox as its container must know it. The caller holds box.mu.

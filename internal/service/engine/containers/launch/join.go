@@ -31,13 +31,27 @@ func (l *Launcher) CheckJoins(rec *core.Record, find Finder) error {
 			return err
 		}
 	}
-	for _, link := range hc.Links {
-		target, _ := ParseLink(link)
-		if _, err := find(target); err != nil {
-			return fault.Invalid("could not get container for %s: %s", target, err)
+	return bindLinks(hc, find)
+}
+
+// Needs are the IDs of the containers that must run before this one can: those whose namespaces it joins, and those that it
+// links to.
+func Needs(rec *core.Record, find Finder) []string {
+	hc := rec.HostConfig
+	refs := []string{hc.NetworkMode.ConnectedContainer(), hc.IpcMode.Container(), hc.PidMode.Container()}
+	if !hc.NetworkMode.IsUserDefined() {
+		for _, l := range hc.Links {
+			target, _ := ParseLink(l)
+			refs = append(refs, target)
 		}
 	}
-	return nil
+	var ids []string
+	for _, ref := range refs {
+		if other, err := find(ref); ref != "" && err == nil {
+			ids = append(ids, other.ID)
+		}
+	}
+	return ids
 }
 
 // Named finds a container that another one's configuration names: where there is none, the request is wrong, not the path.

@@ -33,6 +33,53 @@ func ParseLink(link string) (target, alias string) {
 	return target, path.Base(alias)
 }
 
+// bindLinks names the containers of links on the default bridge by their IDs, which renames do not change. Those on a
+// user-defined network are names of its DNS, for containers that may come later.
+func bindLinks(hc *container.HostConfig, find Finder) error {
+	if hc.NetworkMode.IsUserDefined() {
+		return nil
+	}
+	bound := make([]string, 0, len(hc.Links))
+	for _, link := range hc.Links {
+		target, alias := ParseLink(link)
+		child, err := find(target)
+		if err != nil {
+			return fault.Invalid("could not get container for %s: %s", target, err)
+		}
+		for child.HostConfig.NetworkMode.IsContainer() { // whose network it is
+			owner := child.HostConfig.NetworkMode.ConnectedContainer()
+			if child, err = find(owner); err != nil {
+				return fault.Invalid("could not get container for %s: %s", owner, err)
+			}
+		}
+		if child.HostConfig.NetworkMode.IsHost() {
+			return fault.Invalid("conflicting options: host type networking can't be used with links. This would result in undefined behavior")
+		}
+		bound = append(bound, child.ID+":"+alias)
+	}
+	if len(bound) > 0 {
+		hc.Links = bound
+	}
+	return nil
+}
+
+// LinksTo tells whether a container links to another one on the default bridge.
+func LinksTo(rec, child *core.Record) bool {
+	return !rec.HostConfig.NetworkMode.IsUserDefined() && slices.ContainsFunc(rec.HostConfig.Links, func(l string) bool {
+		target, _ := ParseLink(l)
+		return target == child.ID || target == child.Name
+	})
+}
+
+// Unlink is what is left of a container's links without the one of that alias; false: it has none.
+func Unlink(links []string, alias string) ([]string, bool) {
+	left := slices.DeleteFunc(slices.Clone(links), func(l string) bool {
+		_, a := ParseLink(l)
+		return a == alias
+	})
+	return left, len(left) < len(links)
+}
+
 // Finder looks a container up by name or ID.
 type Finder func(ref string) (*core.Record, error)
 
@@ -45,7 +92,7 @@ func LinkEnv(rec *core.Record, find Finder) (env []string, err error) {
 		target, alias := ParseLink(l)
 		child, err := find(target)
 		if err != nil {
-			return nil, err
+			return nil, notRunning(target, "/"+rec.Name+"/"+alias)
 		}
 		more, err := Link{Name: "/" + rec.Name + "/" + alias, Child: child}.Env()
 		if err != nil {
@@ -98,7 +145,7 @@ func Aliases(all []*core.Record, find Finder) map[string][]string {
 func (l Link) Env() ([]string, error) {
 	child := l.Child
 	if !child.State.Live() || child.Run == nil {
-		return nil, fault.Invalid("Cannot link to a non running container: /%s AS %s", child.Name, l.Name)
+		return nil, notRunning(child.Name, l.Name)
 	}
 	alias := strings.ReplaceAll(strings.ToUpper(path.Base(l.Name)), "-", "_")
 	var env []string
@@ -113,6 +160,10 @@ func (l Link) Env() ([]string, error) {
 		}
 	}
 	return env, nil
+}
+
+func notRunning(child, link string) error {
+	return fault.Invalid("Cannot link to a non running container: /%s AS %s", child, link)
 }
 
 // portEnv tells of the ports, lowest first and tcp before others; three or more in a row of one protocol are one group.

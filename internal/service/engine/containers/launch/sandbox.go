@@ -69,3 +69,20 @@ func Fill(run *core.Run, sb network.Sandbox) {
 	run.NetNS, run.UserNS, run.SandboxID, run.SandboxKey = sb.NetNS, sb.UserNS, sb.SandboxID, sb.SandboxKey
 	run.Endpoints, run.Ports = sb.Endpoints, sb.Ports
 }
+
+// SettleHostname gives a container docker's default host name; onHost is that of those who share the host's.
+func SettleHostname(rec *core.Record, find Finder, onHost string) {
+	cfg, hc := rec.Config, rec.HostConfig
+	if hc.NetworkMode.IsContainer() {
+		if other, err := find(hc.NetworkMode.ConnectedContainer()); err == nil {
+			cfg.Hostname, cfg.Domainname = other.Config.Hostname, other.Config.Domainname
+		}
+	}
+	if cfg.Hostname != "" {
+		return
+	}
+	cfg.Hostname = rec.ID[:12]
+	if hc.NetworkMode.IsHost() || hc.UTSMode.IsHost() {
+		cfg.Hostname = onHost
+	}
+}

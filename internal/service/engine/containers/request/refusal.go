@@ -6,6 +6,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	core "longshore/internal/core/container"
 	"longshore/internal/core/fault"
 )
 
@@ -28,4 +29,26 @@ func ClassOf(err error) error {
 		}
 	}
 	return errdefs.ErrInternal
+}
+
+// CannotRemove is docker's refusal to remove a container that is alive.
+func CannotRemove(rec *core.Record) error {
+	how := "stop the container before removing or force remove"
+	if rec.State.Phase == core.Paused {
+		how = "unpause and then " + how
+	}
+	return fault.Conflict("cannot remove container %q: container is %s: %s", "/"+rec.Name, rec.State.Status(), how)
+}
+
+// TakesExec refuses execs in containers that cannot take one.
+func TakesExec(rec *core.Record) error {
+	switch rec.State.Phase {
+	case core.Running:
+		return nil
+	case core.Paused:
+		return fault.Conflict("container %s is paused, unpause the container before exec", rec.Name)
+	case core.Restarting:
+		return fault.Conflict("container %s is restarting, wait until the container is running", rec.ID)
+	}
+	return fault.Conflict("container %s is not running", rec.ID)
 }

@@ -84,3 +84,14 @@ func SettleResources(hc *container.HostConfig) {
 		hc.PidsLimit = nil
 	}
 }
+
+// Cgroupns is the mode of containers that name none: as configured, else the habit of the host's control groups.
+func Cgroupns(hc *container.HostConfig, configured container.CgroupnsMode, version string) container.CgroupnsMode {
+	switch {
+	case configured != "":
+		return configured
+	case version == "2" && !hc.Privileged:
+		return container.CgroupnsModePrivate
+	}
+	return container.CgroupnsModeHost
+}
