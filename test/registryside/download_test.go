@@ -129,6 +129,15 @@ func TestDownloadsGoOn(t *testing.T) {
 			t.Errorf("asked for %q, want a part and then the whole", got)
 		}
 	})
+	t.Run("pruned", func(t *testing.T) {
+		givenUp(d, h, h.simple("pruned", "1", 2*mib)[0], "pruned")
+		harness.Eventually(t, patience, "the prune tells of a megabyte", func() bool {
+			return strings.Contains(post(d, "/images/prune", nil, nil), `"SpaceReclaimed":1048576`)
+		})
+		if left := beginnings(d); len(left) != 0 {
+			t.Errorf("left: %v", left)
+		}
+	})
 	t.Run("what nobody goes on with is removed", func(t *testing.T) {
 		l := h.simple("old", "1", 2*mib)[0]
 		path := givenUp(d, h, l, "old")
@@ -149,7 +158,6 @@ func givenUp(d *harness.Daemon, h *hub, l ocispec.Descriptor, repo string) strin
 	path := have(d, l, mib)
 	must(d.T, c.cmd.Process.Kill())
 	_ = c.wait(d.T)
-	release()
 	harness.Eventually(d.T, patience, "the daemon has given the pull up", func() bool {
 		h.mu.Lock()
 		defer h.mu.Unlock()

@@ -140,3 +140,17 @@ func tagged(tag, blob string) func(http.ResponseWriter, *http.Request) {
 		http.ServeContent(w, r, "", time.Time{}, strings.NewReader(blob))
 	}
 }
+
+// FuzzContentRange looks for panics, and for parts that begin elsewhere than they are taken for.
+func FuzzContentRange(f *testing.F) {
+	for _, s := range []string{"bytes 4-9/10", "bytes 4-9/*", "bytes -1-9/10", "bytes 4-", "", "bytes 4-9/10/11"} {
+		f.Add(s, int64(4))
+	}
+	f.Fuzz(func(t *testing.T, s string, offset int64) {
+		resp := &http.Response{Header: http.Header{"Content-Range": {s}}}
+		if continues(resp, 10, Start{Offset: offset}) && !strings.HasPrefix(strings.Join(strings.Fields(s), " "), fmt.Sprintf("bytes %d-", offset)) &&
+			!strings.Contains(s, "+") && !strings.Contains(s, "0") {
+			t.Errorf("%q goes on from %d", s, offset)
+		}
+	})
+}

@@ -16,8 +16,8 @@ import (
 	"longshore/internal/service/engine/images/catalog"
 )
 
-// Prune removes images that no container uses: those without names or, with the filter dangling=false, all. Further
-// filters are label, label! and until.
+// Prune removes images that no container uses: those without names or, with the filter dangling=false, all; and broken downloads. Further
+// filters, which spare the latter, are label, label! and until.
 func (s *Service) Prune(ctx context.Context, filters map[string][]string) (*image.PruneReport, error) {
 	if !s.pruning.TryLock() {
 		return nil, fault.Conflict("a prune operation is already running")
@@ -60,6 +60,13 @@ func (s *Service) Prune(ctx context.Context, filters map[string][]string) (*imag
 		}
 	}
 	report.SpaceReclaimed = s.reclaimed(ctx, removed)
+	if len(rest) == 0 {
+		freed, err := s.remote.Prune()
+		if err != nil {
+			return report, err
+		}
+		report.SpaceReclaimed += uint64(freed)
+	}
 	if len(report.ImagesDeleted) > 0 {
 		s.store.Collect()
 	}

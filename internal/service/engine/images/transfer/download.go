@@ -39,10 +39,7 @@ func (d *download) run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, d.file.Close()) }()
 	for {
 		if err := d.complete(ctx); err != nil {
-			if errdefs.IsFailedPrecondition(err) {
-				return d.refused(err)
-			}
-			return err
+			return d.failed(err)
 		}
 		if err = d.say("Verifying Checksum"); err != nil {
 			return err
@@ -60,6 +57,18 @@ func (d *download) run(ctx context.Context) (err error) {
 		} // the pieces do not fit: once more in one
 	}
 	return d.store(ctx)
+}
+
+// failed tells why there is no blob. A disk that takes no more gets back what this has taken.
+func (d *download) failed(err error) error {
+	var local localError
+	switch {
+	case errors.As(err, &local):
+		return errors.Join(local.error, d.file.Restart())
+	case errdefs.IsFailedPrecondition(err):
+		return d.refused(err)
+	}
+	return err
 }
 
 // refused puts bytes that are not the blob's into docker's words.

@@ -63,6 +63,9 @@ func (e *Engine) SetLimits(l Limits) {
 	e.attempts.Store(int64(cmp.Or(max(l.Attempts, 0), 5)))
 }
 
+// Prune removes broken downloads that nobody goes on with just now, and tells how many bytes that freed.
+func (e *Engine) Prune() (int64, error) { return e.partial.Sweep(time.Now()) }
+
 // Run removes broken downloads that nobody went on with, until ctx ends.
 func (e *Engine) Run(ctx context.Context) error {
 	tick := time.NewTicker(time.Hour)
