@@ -135,3 +135,33 @@ func need(t testing.TB, program string) {
 		t.Skipf("%s is not installed", program)
 	}
 }
+
+// TestNetworkByID: a container that was created with a network's ID shows the network's name, before it runs, while it
+// runs and after, and can be taken off it at any time.
+func TestNetworkByID(t *testing.T) {
+	t.Parallel()
+	d := harness.Start(t)
+	d.Busybox()
+	id := d.OK("network", "create", "named")
+	names := func() string {
+		return d.OK("inspect", "-f", "{{range $name, $e := .NetworkSettings.Networks}}{{$name}} {{end}}", "box")
+	}
+	for _, ref := range []string{id, id[:12]} {
+		d.OK("create", "--name", "box", "--network", ref, "--network-alias", "other", "busybox", "sleep", "600")
+		for _, step := range [][]string{nil, {"start", "box"}, {"stop", "-t", "0", "box"}, {"start", "box"}} {
+			if step != nil {
+				d.OK(step...)
+			}
+			if got := names(); got != "named" {
+				t.Errorf("created with %s, %v: %s", ref, step, got)
+			}
+		}
+		d.OK("run", "--rm", "--network", "named", "busybox", "nslookup", "other")
+		d.OK("stop", "-t", "0", "box")
+		d.OK("network", "disconnect", "named", "box")
+		if got := names(); got != "" {
+			t.Errorf("taken off: %s", got)
+		}
+		d.OK("rm", "box")
+	}
+}

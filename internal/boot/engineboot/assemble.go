@@ -264,7 +264,7 @@ func (e *engine) makeContainers(context.Context, *closers) error {
 			Mounts:  &mounts.Resolver{Volumes: e.volumes, Files: disk, Images: e.images, Events: e.journal},
 			Cgroups: groups, Seccomp: seccomp.New(), AppArmor: apparmor.New(), CDI: e.devices.injector(), Host: e.host, Disk: disk, Shipper: shipper, Log: e.log,
 		},
-		Images: e.images, Events: e.journal, Store: e.state, Logs: logReader, Disk: disk, Files: disk,
+		Images: e.images, Events: e.journal, Store: e.state, Logs: logReader, NetworkName: e.networks.Name, Disk: disk, Files: disk,
 		Processes: processes.Host{}, Validator: validate.New(e.host), Log: e.log,
 	})
 	e.background(e.containers.Run)

@@ -3,11 +3,11 @@ package registryapi
 import (
 	"io"
 	"net/http"
-	"sync/atomic"
 	"time"
 
 	"longshore/internal/core/condition"
 	"longshore/internal/core/distribution"
+	"longshore/internal/server/stream"
 	"longshore/internal/service/auth"
 )
 
@@ -24,7 +24,7 @@ type exchange struct {
 
 	status int
 	sent   int64
-	in     *steady // the body, once it is read
+	in     *stream.Body // the body, once it is read
 }
 
 // WriteHeader notes the status.
@@ -84,8 +84,6 @@ func (x *exchange) facts() *condition.Facts {
 
 // Limits of patience.
 const (
-	// stall is how long a client may send nothing while its body is read.
-	stall = 60 * time.Second
 	// piece is how much is sent under one deadline, and pieceTime that deadline: slower clients are cut off.
 	piece     = 8 << 20
 	pieceTime = 10 * time.Minute
@@ -93,17 +91,8 @@ const (
 
 // body is the request's body, cut off when the client stalls.
 func (x *exchange) body() io.Reader {
-	x.in = &steady{from: x.r.Body, control: http.NewResponseController(x.ResponseWriter)}
+	x.in = stream.NewBody(x.ResponseWriter, x.r.Body)
 	return x.in
-}
-
-// steady knows nothing of its exchange: a store that was interrupted may still be reading when that serves another
-// request.
-type steady struct {
-	from    io.Reader
-	control *http.ResponseController
-	renew   time.Time
-	n       atomic.Int64
 }
 
 // received is the number of bytes that were read.
@@ -111,22 +100,7 @@ func (x *exchange) received() int64 {
 	if x.in == nil {
 		return 0
 	}
-	return x.in.n.Load()
-}
-
-func (b *steady) Read(p []byte) (int, error) {
-	if now := time.Now(); now.After(b.renew) {
-		// A transport without deadlines has limits of its own.
-		_ = b.control.SetReadDeadline(now.Add(stall))
-		b.renew = now.Add(stall / 4)
-	}
-	n, err := b.from.Read(p)
-	b.n.Add(int64(n))
-	if err != nil {
-		// net/http goes on reading to notice when the client leaves: the deadline must not look like that.
-		_ = b.control.SetReadDeadline(time.Time{})
-	}
-	return n, err
+	return x.in.Received()
 }
 
 // send writes n bytes of src piece by piece, so that a client that takes nothing is cut off, and one that is merely slow

@@ -12,6 +12,7 @@ import (
 
 	"longshore/internal/core/fault"
 	"longshore/internal/core/imagev1"
+	"longshore/internal/server/stream"
 	"longshore/internal/server/wirev1"
 )
 
@@ -62,7 +63,7 @@ func getJSON(x *exchange) error {
 }
 
 func putJSON(x *exchange) error {
-	data, err := io.ReadAll(io.LimitReader(wirev1.Patient(x, x.r), imagev1.MaxJSON+1))
+	data, err := io.ReadAll(io.LimitReader(stream.NewBody(x, x.r.Body), imagev1.MaxJSON+1))
 	if err != nil {
 		return fault.Invalid("The body ended early: %w", err)
 	}
@@ -147,7 +148,7 @@ func (x *exchange) stream(r io.Reader) error {
 }
 
 func putLayer(x *exchange) error {
-	err := x.svc.PutLayer(x.r.Context(), x.caller(), x.id, wirev1.Patient(x, x.r), announced(x.r))
+	err := x.svc.PutLayer(x.r.Context(), x.caller(), x.id, stream.NewBody(x, x.r.Body), announced(x.r))
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"longshore/internal/core/fault"
+	"longshore/internal/server/stream"
 	"longshore/internal/server/wirev1"
 	"longshore/internal/service/auth"
 	"longshore/internal/service/hub"
@@ -41,7 +42,7 @@ func putTag(x *exchange) error {
 	if err := x.may(x.repo, action, x.target.Tag); err != nil {
 		return err
 	}
-	id, err := imageName(wirev1.Patient(x, x.r))
+	id, err := imageName(stream.NewBody(x, x.r.Body))
 	if err != nil {
 		return err
 	}

@@ -2,43 +2,16 @@ package wirev1
 
 import (
 	"crypto/tls"
-	"io"
 	"net/http"
 	"strings"
 	"time"
 )
 
-// Limits of patience: how long a client may send nothing, and how long it may take for each piece of an answer.
+// How long a client may take for each piece of an answer.
 const (
-	stall     = 60 * time.Second
 	piece     = 8 << 20
 	pieceTime = 10 * time.Minute
 )
-
-// Patient reads a request's body, and gives up when the client sends nothing for too long.
-func Patient(w http.ResponseWriter, r *http.Request) io.Reader {
-	return &patient{from: r.Body, control: http.NewResponseController(w)}
-}
-
-type patient struct {
-	from    io.Reader
-	control *http.ResponseController
-	renew   time.Time
-}
-
-func (p *patient) Read(b []byte) (int, error) {
-	if now := time.Now(); now.After(p.renew) {
-		// A transport without deadlines has limits of its own.
-		_ = p.control.SetReadDeadline(now.Add(stall))
-		p.renew = now.Add(stall / 4)
-	}
-	n, err := p.from.Read(b)
-	if err != nil {
-		// net/http goes on reading to notice when the client leaves: the deadline must not look like that.
-		_ = p.control.SetReadDeadline(time.Time{})
-	}
-	return n, err
-}
 
 // Bound gives a client time to take n bytes, also when it is slow, but not for ever.
 func Bound(w http.ResponseWriter, n int64) {

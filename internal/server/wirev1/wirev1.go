@@ -21,6 +21,7 @@ import (
 	"longshore/internal/core/distribution"
 	"longshore/internal/core/fault"
 	"longshore/internal/server/httperr"
+	"longshore/internal/server/stream"
 	"longshore/internal/service/auth"
 )
 
@@ -184,7 +185,7 @@ const MaxBody = 4 << 20
 
 // Body reads a small body whole.
 func Body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(Patient(w, r), MaxBody+1))
+	data, err := io.ReadAll(io.LimitReader(stream.NewBody(w, r.Body), MaxBody+1))
 	if err != nil {
 		return nil, fault.Invalid("The body ended early: %w", err)
 	}

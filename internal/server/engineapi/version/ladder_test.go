@@ -93,6 +93,28 @@ func TestMacAddressClimbs(t *testing.T) {
 	}
 }
 
+// TestMACWarning: the versions that know both kinds of MAC addresses warn of the container-wide one.
+func TestMACWarning(t *testing.T) {
+	l := newLadder(t)
+	for version, warned := range map[string]bool{"1.43": false, "1.44": true, "1.51": true} {
+		for mac, has := range map[string]bool{"02:42:ac:11:00:09": true, "": false} {
+			r := request("POST", "/x", `{"Image":"x","MacAddress":"`+mac+`"}`)
+			step, _ := l.Step(create, route.MustVersion(version))
+			if err := step.Lift(r); err != nil {
+				t.Fatal(err)
+			}
+			resp, err := step.Lower(r, route.JSON{Body: map[string]any{"Id": "x", "Warnings": []string{"first"}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := json.Marshal(resp.(route.JSON).Body)
+			if err != nil || strings.Contains(string(text), "now deprecated") != (warned && has) || !strings.Contains(string(text), "first") {
+				t.Errorf("%s, MAC %q: %s %v", version, mac, text, err)
+			}
+		}
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	l := newLadder(t)
 	for _, c := range []struct{ version, body string }{

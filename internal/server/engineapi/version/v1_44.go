@@ -44,6 +44,7 @@ func createBelow44(r *Request) error {
 	if err != nil {
 		return err
 	}
+	r.Note(onlyMAC)
 	body.Member("Healthcheck").Delete("StartInterval")
 	eps := body.At("NetworkingConfig", "EndpointsConfig")
 	if n := eps.Len(); n > 1 {

@@ -11,7 +11,7 @@ import (
 // v1_52 is what 1.52 changed against 1.51 (changelog, "v1.52 API changes"; daemon source of 29.0).
 func v1_52() Rung {
 	return Rung{Version: "1.52", Source: "version-history.md", Changes: []Change{
-		{What: "Config.MacAddress became an endpoint's setting", Routes: []string{create}, Lift: macToEndpoint},
+		{What: "Config.MacAddress became an endpoint's setting", Routes: []string{create}, Lift: macToEndpoint, Lower: warnOfMAC},
 		{What: "a command as one text", Routes: []string{create, commitRoute, execCreate}, Lift: commandToList},
 		{What: "Health in the container list", Routes: []string{list}, LowerEach: hideFields("Health")},
 		{What: "OnBuild omitted when empty; NetworkSettings without the default bridge's address; Storage instead of GraphDriver", Routes: []string{inspect}, Lower: inspectBelow52},
@@ -39,6 +39,7 @@ func macToEndpoint(r *Request) error {
 		body.Delete("MacAddress")
 		return nil
 	}
+	r.Note(containerMAC)
 	body.Delete("MacAddress")
 	mode := body.At("HostConfig", "NetworkMode").String()
 	switch {
@@ -62,6 +63,19 @@ func macToEndpoint(r *Request) error {
 		return fault.Invalid("the container-wide MAC address must match the endpoint-specific MAC address for the main network, or be omitted")
 	}
 	return nil
+}
+
+// Remarks of a create: it has a container-wide MAC address, and its version knows no other.
+const (
+	containerMAC = "container-wide MAC address"
+	onlyMAC      = "no other MAC address"
+)
+
+// warnOfMAC adds the warning that the versions with both kinds of MAC addresses give.
+func warnOfMAC(v *View) {
+	if v.Request.Noted(containerMAC) && !v.Request.Noted(onlyMAC) {
+		v.Body.Set("Warnings", append(v.Body.Member("Warnings").Strings(), "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead."))
+	}
 }
 
 // hasEndpoint tells whether a network mode puts the container on a network of its own.

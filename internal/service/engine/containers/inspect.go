@@ -56,8 +56,12 @@ func (s *Service) Inspect(ctx context.Context, ref string, o InspectOptions) (*c
 
 // AskedMAC is the MAC address that a container was given for the network of its network mode; empty when it chose none.
 func (s *Service) AskedMAC(id string) string {
-	if rec, err := s.recordOf(id); err == nil && rec.Networks[string(rec.HostConfig.NetworkMode)] != nil {
-		return rec.Networks[string(rec.HostConfig.NetworkMode)].MacAddress.String()
+	rec, err := s.recordOf(id)
+	if err != nil {
+		return ""
+	}
+	if e := rec.Networks[s.deps.NetworkName.Of(string(rec.HostConfig.NetworkMode))]; e != nil {
+		return e.MacAddress.String()
 	}
 	return ""
 }

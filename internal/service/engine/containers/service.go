@@ -29,6 +29,7 @@ import (
 	"longshore/internal/service/engine/containers/mounts"
 	"longshore/internal/service/engine/containers/names"
 	"longshore/internal/service/engine/containers/notice"
+	"longshore/internal/service/engine/containers/request"
 	"longshore/internal/service/engine/containers/streams"
 )
 
@@ -90,7 +91,9 @@ type Deps struct {
 	Files     mounts.Files
 	Processes Processes
 	Validator Validator
-	Log       *slog.Logger
+	// NetworkName gives the name of a network that a client calls by its ID or name.
+	NetworkName request.NetworkNamer
+	Log         *slog.Logger
 	// Now is the clock; time.Now when nil.
 	Now func() time.Time
 }

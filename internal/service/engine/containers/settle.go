@@ -37,7 +37,7 @@ func (s *Service) settle(ctx context.Context, rec *core.Record, r CreateRequest,
 		return nil, err
 	}
 	launch.SettleHostname(rec, s.recordOf, s.deps.Launch.Host.Hostname)
-	rec.Networks, err = request.Endpoints(rec, r.Networking)
+	rec.Networks, err = request.Endpoints(rec, r.Networking, s.deps.NetworkName)
 	return warnings, err
 }
 

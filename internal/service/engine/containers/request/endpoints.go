@@ -9,10 +9,23 @@ import (
 	"longshore/internal/core/fault"
 )
 
-// Endpoints settles which networks the container is on: those named in the request and the one of its network mode.
-func Endpoints(rec *core.Record, nc *network.NetworkingConfig) (map[string]*network.EndpointSettings, error) {
+// NetworkNamer gives the name of a network that a client calls by its ID or name; an error where there is none.
+type NetworkNamer func(ref string) (string, error)
+
+// Of is the network's name, or ref for one that may come later.
+func (n NetworkNamer) Of(ref string) string {
+	if n != nil {
+		if name, err := n(ref); err == nil {
+			return name
+		}
+	}
+	return ref
+}
+
+// Endpoints settles which networks the container is on, by their names: those of the request and the one of its network
+// mode.
+func Endpoints(rec *core.Record, nc *network.NetworkingConfig, names NetworkNamer) (map[string]*network.EndpointSettings, error) {
 	out := map[string]*network.EndpointSettings{}
-	mode := string(rec.HostConfig.NetworkMode)
 	if nc != nil {
 		for name, e := range nc.EndpointsConfig {
 			if name == "default" {
@@ -20,6 +33,9 @@ func Endpoints(rec *core.Record, nc *network.NetworkingConfig) (map[string]*netw
 			}
 			if e == nil {
 				e = &network.EndpointSettings{}
+			}
+			if !rec.HostConfig.NetworkMode.IsContainer() {
+				name = names.Of(name)
 			}
 			out[name] = Blank(e)
 		}
@@ -33,6 +49,7 @@ func Endpoints(rec *core.Record, nc *network.NetworkingConfig) (map[string]*netw
 	if rec.Config.NetworkDisabled {
 		return out, nil
 	}
+	mode := names.Of(string(rec.HostConfig.NetworkMode))
 	if _, ok := out[mode]; !ok {
 		out[mode] = &network.EndpointSettings{}
 	}

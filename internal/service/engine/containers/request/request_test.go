@@ -1,6 +1,7 @@
 package request
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"testing"
@@ -80,15 +81,26 @@ func TestEndpoints(t *testing.T) {
 	rec := &core.Record{Config: &container.Config{}, HostConfig: &container.HostConfig{NetworkMode: "blue"}}
 	out, err := Endpoints(rec, &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{
 		"red": {Aliases: []string{"x"}, EndpointID: "stale", NetworkID: "stale"}, "default": nil,
-	}})
+	}}, nil)
 	if err != nil || len(out) != 3 || out["blue"] == nil || out["bridge"] == nil || out["red"].EndpointID != "" || out["red"].Aliases[0] != "x" {
 		t.Errorf("%v %v", out, err)
 	}
+	rec.HostConfig.NetworkMode = "b1"
+	names := func(ref string) (string, error) {
+		if ref == "b1" || ref == "blue" {
+			return "blue", nil
+		}
+		return "", errors.New("none")
+	}
+	out, err = Endpoints(rec, &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{"b1": {Aliases: []string{"x"}}, "later": nil}}, names)
+	if err != nil || len(out) != 2 || out["blue"] == nil || len(out["blue"].Aliases) != 1 || out["later"] == nil {
+		t.Errorf("by ID: %v %v", out, err)
+	}
 	rec.HostConfig.NetworkMode = "container:x"
-	if out, err := Endpoints(rec, nil); err != nil || len(out) != 0 {
+	if out, err := Endpoints(rec, nil, nil); err != nil || len(out) != 0 {
 		t.Errorf("joined: %v %v", out, err)
 	}
-	if _, err := Endpoints(rec, &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{"a": nil}}); err == nil {
+	if _, err := Endpoints(rec, &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{"a": nil}}, nil); err == nil {
 		t.Error("a container that joins another's network was put on one of its own")
 	}
 }
