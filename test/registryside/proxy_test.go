@@ -224,6 +224,8 @@ func TestProxiesAndCertificates(t *testing.T) {
 		hostsFile(d, "other.example", text+"skip_verify = true\nclient = [[\"me.pem\", \"mine.pem\"]]\n")
 		d.OK("rmi", "other.example/app:2")
 		d.OK("pull", "other.example/app:2")
+		hostsFile(d, "reg.example", "server = \"https://reg.example\"\n") // docker's files beside it hold as before
+		d.OK("pull", "reg.example/app:1")
 	})
 	t.Run("http-proxy", func(t *testing.T) {
 		plain := emptyHub(t)

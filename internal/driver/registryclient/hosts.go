@@ -101,7 +101,8 @@ func (c *Client) upstream(ctx context.Context, domain string) (e endpoint, err e
 	return e, err
 }
 
-// described are the endpoints that a host's hosts.toml names; nil without such a file.
+// described are the endpoints that a host's hosts.toml names; nil without such a file. What else the settings say of their
+// hosts, certificates in docker's way and insecure registries, holds as well.
 func (c *Client) described(ctx context.Context, domain string, auth *registry.AuthConfig) ([]endpoint, error) {
 	hosts, err := c.hosts(ctx, domain)
 	if err != nil || hosts == nil {
@@ -120,11 +121,15 @@ func (c *Client) described(ctx context.Context, domain string, auth *registry.Au
 		if !e.home && i < len(hosts)-1 {
 			e.namespace = domain
 		}
-		if tr, ok := e.transport.(*http.Transport); ok && h.Host == itself && c.Insecure(ctx, domain) {
-			e.plain = h.Scheme == "https"
+		insecure := c.Insecure(ctx, h.Host)
+		e.plain = insecure && h.Host == itself && h.Scheme == "https"
+		if tr, ok := e.transport.(*http.Transport); ok {
 			tr = tr.Clone() // the library may share it among the hosts
+			tr.TLSClientConfig.InsecureSkipVerify = tr.TLSClientConfig.InsecureSkipVerify || insecure
+			if err := c.certificates(tr.TLSClientConfig, h.Host); err != nil {
+				return nil, err
+			}
 			e.transport = tr
-			tr.TLSClientConfig.InsecureSkipVerify = true //nolint:gosec // asked for by the user
 		}
 		out = append(out, e)
 	}

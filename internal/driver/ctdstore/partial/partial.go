@@ -203,7 +203,7 @@ func (b *Blob) Close() error {
 	return err
 }
 
-// Sweep removes beginnings that nobody has written to since the time, and tells how many bytes that freed.
+// Sweep removes beginnings that nobody has written to since the time or that are not worth it, and tells how many bytes that freed.
 func (s *Store) Sweep(before time.Time) (freed int64, err error) {
 	entries, err := os.ReadDir(s.dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -219,7 +219,7 @@ func (s *Store) Sweep(before time.Time) (freed int64, err error) {
 		}
 		// A blob's origin is as old as its beginning; without one it is nothing.
 		fi, serr := os.Stat(filepath.Join(s.dir, name))
-		if serr == nil && !fi.ModTime().Before(before) {
+		if serr == nil && fi.Size() >= worth && !fi.ModTime().Before(before) {
 			continue
 		}
 		if serr == nil && name == e.Name() {

@@ -102,7 +102,8 @@ func TestSweep(t *testing.T) {
 	writing := begin(t, s, busy)
 	long := time.Now().Add(-48 * time.Hour)
 	must(t, os.Chtimes(filepath.Join(dir, "sha256-"+old.Encoded()), long, long), os.Chtimes(writing.Path(), long, long),
-		os.WriteFile(filepath.Join(dir, "orphan"+originSuffix), nil, 0o600))
+		os.WriteFile(filepath.Join(dir, "orphan"+originSuffix), nil, 0o600),
+		os.WriteFile(filepath.Join(dir, "sha256-"+digest.FromString("small").Encoded()), nil, 0o600))
 	freed, err := s.Sweep(time.Now().Add(-24 * time.Hour))
 	if err != nil || freed != worth {
 		t.Errorf("freed %d: %v", freed, err)
