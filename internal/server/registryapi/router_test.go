@@ -2,6 +2,7 @@ package registryapi
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
@@ -89,6 +90,11 @@ func FuzzHeaders(f *testing.F) {
 	})
 }
 
+// mounted tells the paths of other handlers, which are described in the same document.
+func mounted(path string) bool {
+	return slices.ContainsFunc([]string{"/api/v1.1/", "/token", "/oauth2/token", "/v1/", "/_ping"}, func(p string) bool { return strings.HasPrefix(path, p) })
+}
+
 // TestDocument holds the description of the API against the routes, both ways.
 func TestDocument(t *testing.T) {
 	doc, err := openapi3.NewLoader().LoadFromData(apidoc.Document)
@@ -101,6 +107,9 @@ func TestDocument(t *testing.T) {
 	fill := strings.NewReplacer("{name}", "team/app", "{reference}", "v1", "{digest}", "sha256:x", "{session_id}", "id", "{profile}", "heap")
 	described := map[op]map[string]bool{}
 	for path, item := range doc.Paths.Map() {
+		if mounted(path) {
+			continue // boot's tests hold these against what is mounted
+		}
 		var got target
 		if !got.route(fill.Replace(path), "/metrics") {
 			t.Errorf("%s is described and not there", path)
