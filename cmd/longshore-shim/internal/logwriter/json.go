@@ -12,7 +12,7 @@ import (
 //	{"log":"text\n","stream":"stdout","attrs":{…},"time":"2006-01-02T15:04:05.999999999Z"}
 type jsonFile struct {
 	attrs string
-	clock stamp
+	tails [2]tail // of the two streams
 }
 
 func newJSON(attrs string) *jsonFile {
@@ -24,18 +24,43 @@ func newJSON(attrs string) *jsonFile {
 }
 
 func (j *jsonFile) append(b []byte, e *entry) []byte {
+	t := &j.tails[0]
+	if e.stream.name == "stderr" {
+		t = &j.tails[1]
+	}
+	nano := e.time - t.from
+	if t.of != e.stream || uint64(nano) >= 1e9 {
+		j.renew(t, e)
+		nano = e.time - t.from
+	}
 	b = append(b, `{"log":"`...)
 	b = appendEscaped(b, e.line)
-	if e.whole {
-		b = append(b, '\\', 'n')
+	text := t.text
+	if !e.whole {
+		text = text[len(`\n`):]
 	}
-	b = append(b, `","stream":"`...)
-	b = append(b, e.stream.name...)
-	b = append(b, '"')
-	b = append(b, j.attrs...)
-	b = append(b, `,"time":"`...)
-	b = j.clock.append(b, e.time)
-	return append(b, '"', '}', '\n')
+	b = append(b, text...)
+	b = appendFraction(b, uint32(nano))
+	return append(b, "Z\"}\n"...)
+}
+
+// tail is what stands between the text of an entry and the fraction of its second; it is the same for all entries of a
+// stream in one second.
+type tail struct {
+	of   *Stream
+	from int64 // when the second began, in Unix nanoseconds
+	text []byte
+}
+
+func (j *jsonFile) renew(t *tail, e *entry) {
+	second := e.time / 1e9
+	if e.time%1e9 < 0 { // a clock before 1970
+		second--
+	}
+	t.of, t.from = e.stream, second*1e9
+	t.text = append(append(t.text[:0], `\n","stream":"`...), e.stream.name...)
+	t.text = append(append(append(t.text, '"'), j.attrs...), `,"time":"`...)
+	t.text = time.Unix(second, 0).UTC().AppendFormat(t.text, "2006-01-02T15:04:05")
 }
 
 // repair ends a torn last line, which readers then skip.
@@ -51,33 +76,29 @@ func (j *jsonFile) repair(f *os.File, size int64) (int64, error) {
 	return size + 1, err
 }
 
-// stamp formats times as RFC 3339 with nanoseconds and keeps the part up to the second.
-type stamp struct {
-	second int64
-	text   []byte
+// appendFraction writes nanoseconds as RFC 3339 has them: a point and up to nine digits, no zeros at the end.
+func appendFraction(b []byte, nano uint32) []byte {
+	if nano == 0 {
+		return b
+	}
+	upper, lower := nano/100000, nano%100000 // four digits and five
+	pair := func(n uint32) (byte, byte) { return digits[2*n], digits[2*n+1] }
+	var d [10]byte
+	d[0] = '.'
+	d[1], d[2] = pair(upper / 100)
+	d[3], d[4] = pair(upper % 100)
+	d[5], d[6] = pair(lower / 1000)
+	d[7], d[8] = pair(lower / 10 % 100)
+	d[9] = byte('0' + lower%10)
+	n := len(d)
+	for d[n-1] == '0' {
+		n--
+	}
+	return append(b, d[:n]...)
 }
 
-func (s *stamp) append(b []byte, unixNano int64) []byte {
-	sec, nano := unixNano/1e9, unixNano%1e9
-	if s.text == nil || sec != s.second {
-		s.second = sec
-		s.text = time.Unix(sec, 0).UTC().AppendFormat(s.text[:0], "2006-01-02T15:04:05")
-	}
-	b = append(b, s.text...)
-	if nano > 0 {
-		n := len(b) + 10
-		b = append(b, ".000000000"...)
-		for i := n - 1; nano > 0; i-- {
-			b[i] = byte('0' + nano%10)
-			nano /= 10
-		}
-		for b[n-1] == '0' {
-			n--
-		}
-		b = b[:n]
-	}
-	return append(b, 'Z')
-}
+// digits are the numbers from 00 to 99.
+const digits = "00010203040506070809101112131415161718192021222324252627282930313233343536373839404142434445464748495051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899"
 
 const hexDigits = "0123456789abcdef"
 
@@ -100,9 +121,9 @@ func special(x uint64) bool { return odd(x)&highs != 0 }
 // odd has the highest bit of a byte set where special finds something.
 func odd(x uint64) uint64 {
 	// a byte borrows when it is below 0x20, or zero after the XOR
-	less := (x - ones*0x20) | ((x ^ ones*'"') - ones) | ((x ^ ones*'\\') - ones)
-	// '<' is 0x3c and '>' is 0x3e: without bit 1 both are 0x3c.
-	less |= (((x &^ (ones * 2)) ^ ones*'<') - ones) | ((x ^ ones*'&') - ones)
+	less := (x - ones*0x20) | ((x ^ ones*'\\') - ones)
+	// '<' is 0x3c and '>' is 0x3e: without bit 1 both are 0x3c. '"' is 0x22 and '&' is 0x26: without bit 2 both are 0x22.
+	less |= (((x &^ (ones * 2)) ^ ones*'<') - ones) | (((x &^ (ones * 4)) ^ ones*'"') - ones)
 	return less | x
 }
 

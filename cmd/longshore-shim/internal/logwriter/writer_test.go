@@ -297,3 +297,23 @@ func benchmarkRead(b *testing.B, driver string) {
 
 func BenchmarkReadJSON(b *testing.B)  { benchmarkRead(b, "json-file") }
 func BenchmarkReadLocal(b *testing.B) { benchmarkRead(b, "local") }
+
+// TestJSONTimes: times are written as time.RFC3339Nano has them, whatever the order of streams and seconds.
+func TestJSONTimes(t *testing.T) {
+	j := newJSON("")
+	streams := []*Stream{NewStream("stdout"), NewStream("stderr"), NewStream("stdout")}
+	for i, at := range []int64{base, base + 1, base + 999999999, base + 1e9, 0, 1, 5, 10, 100000, 123456789, 999999999, 1e9, 1e9 + 900000000, -1, -1e9, -1500000000, base, base + 880000000} {
+		e := &entry{stream: streams[i%len(streams)], line: []byte("x"), whole: true, time: at}
+		var got struct {
+			Log, Stream, Time string
+		}
+		text := j.append(nil, e)
+		if err := json.Unmarshal(text, &got); err != nil {
+			t.Fatal(err, string(text))
+		}
+		want := time.Unix(0, at).UTC().Format(time.RFC3339Nano)
+		if got.Time != want || got.Log != "x\n" || got.Stream != e.stream.name {
+			t.Errorf("%d: got %s, want %s", at, text, want)
+		}
+	}
+}
