@@ -2,6 +2,7 @@ package stdio
 
 import (
 	"os"
+	"syscall"
 	"time"
 )
 
@@ -11,8 +12,14 @@ const chunkSize = 64 << 10
 // busyChunk is a read that tells of a process that writes faster than it is logged.
 const busyChunk = chunkSize / 2
 
+// wideChunk and widePipe are the sizes of chunks and pipe while a process is busy: fewer wake-ups of everybody on the way.
+const (
+	wideChunk = 128 << 10
+	widePipe  = 256 << 10
+)
+
 // buffersAtMost bounds how far the log may be behind the clients.
-const buffersAtMost = 4
+const buffersAtMost = 3
 
 // Log writes what a stream brought to the log. It may change nothing in p.
 type Log func(p []byte, unixNano int64)
@@ -22,7 +29,7 @@ type Log func(p []byte, unixNano int64)
 // Everything is logged when Pump returns.
 func Pump(f *os.File, stream byte, log Log, out *Outlet) {
 	var back *behind
-	buf := newChunk()
+	buf := newChunk(chunkSize)
 	for {
 		n, err := f.Read(buf[HeadRoom:])
 		if n > 0 {
@@ -32,9 +39,11 @@ func Pump(f *os.File, stream byte, log Log, out *Outlet) {
 			case n >= busyChunk && back == nil:
 				back = logBehind(log)
 				back.take(buf, n, now)
+				resize(f, widePipe)
 			case back != nil && n < busyChunk && back.settled():
 				back.end()
 				back = nil
+				resize(f, chunkSize)
 				log(buf[HeadRoom:HeadRoom+n], now)
 			case back != nil:
 				back.take(buf, n, now)
@@ -55,7 +64,20 @@ func Pump(f *os.File, stream byte, log Log, out *Outlet) {
 	}
 }
 
-func newChunk() []byte { return make([]byte, HeadRoom+chunkSize) }
+func newChunk(size int) []byte { return make([]byte, HeadRoom+size) }
+
+// resize changes what a pipe holds. Wide pipes count against what all pipes of root may hold, containers' own among them,
+// so that only those have one that are busy. Terminals have no size.
+func resize(f *os.File, size int) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) { _, _, _ = syscall.Syscall(syscall.SYS_FCNTL, fd, setPipeSize, uintptr(size)) })
+}
+
+// setPipeSize is F_SETPIPE_SZ, which package syscall lacks.
+const setPipeSize = 1031
 
 // behind logs in a goroutine of its own. It belongs to one Pump.
 type behind struct {
@@ -93,7 +115,7 @@ func (b *behind) take(buf []byte, n int, unixNano int64) {
 func (b *behind) buffer() []byte {
 	if b.made < buffersAtMost && len(b.free) == 0 {
 		b.made++
-		return newChunk()
+		return newChunk(wideChunk)
 	}
 	b.away--
 	return <-b.free

@@ -237,3 +237,48 @@ func TestPumpMuch(t *testing.T) {
 		t.Errorf("the client got %d bytes of %d, or others", len(b), want.Len())
 	}
 }
+
+// TestPipeOfBusyProcess: the pipe of a process that writes much is wide, and narrow again afterwards; nothing is lost or
+// turned round on the way.
+func TestPipeOfBusyProcess(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var log bytes.Buffer
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		Pump(r, Stdout, func(p []byte, _ int64) { log.Write(p) }, NewOutlet(true, nil, func() {}))
+	}()
+	size := func() uintptr {
+		n, _, _ := syscall.Syscall(syscall.SYS_FCNTL, w.Fd(), 1032, 0) // F_GETPIPE_SZ
+		return n
+	}
+	block := bytes.Repeat([]byte("0123456789abcde\n"), 64<<10/16)
+	var want bytes.Buffer
+	for limit := time.Now().Add(30 * time.Second); size() != widePipe; {
+		if time.Now().After(limit) {
+			t.Fatalf("the pipe of a busy process holds %d bytes", size())
+		}
+		want.Write(block)
+		if _, err := w.Write(block); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for limit := time.Now().Add(30 * time.Second); size() != chunkSize; time.Sleep(time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatalf("the pipe of a quiet process holds %d bytes", size())
+		}
+		want.WriteString("quiet\n")
+		if _, err := w.WriteString("quiet\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.Close()
+	<-done
+	if !bytes.Equal(log.Bytes(), want.Bytes()) {
+		t.Errorf("%d bytes were logged of %d", log.Len(), want.Len())
+	}
+}
