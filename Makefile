@@ -36,9 +36,10 @@ bench: build ## measurements beside dockerd and bare runtimes; prints the table
 	@scripts/setup.sh bench
 	@scripts/bench.sh
 
-soak: build ## long crash and life-cycle runs
+soak: build ## long crash, fault and life-cycle runs
 	@scripts/setup.sh test
 	LONGSHORE_KILLS=200 $(GO) test -count=1 -timeout 60m -run 'Crash|Soak' ./test/...
+	LONGSHORE_KILLS=200 $(GO) test -count=1 -timeout 60m -v ./test/faults
 
 fuzz: ## ten seconds of every fuzz target
 	@scripts/fuzz.sh 10s

@@ -194,7 +194,26 @@ func (e *engine) serve(ctx context.Context, listeners []net.Listener) error {
 	stopRequests()
 	err = errors.Join(err, srv.Close(), stopMetrics())
 	stopBackground()
-	return errors.Join(err, work.Wait())
+	return errors.Join(err, e.settle(work))
+}
+
+// settleLimit is longer than what a container's actor gives itself to end.
+const settleLimit = 15 * time.Second
+
+// settle waits for the background work, but not for ever: a system call on a file system that does not answer never ends. What hangs
+// is left as by a daemon that was killed.
+func (e *engine) settle(work *errgroup.Group) error {
+	done := make(chan error, 1)
+	go func() { done <- work.Wait() }()
+	limit := time.NewTimer(settleLimit)
+	defer limit.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-limit.C:
+		e.log.Error("something hangs and is left behind: see to the file systems that containers have mounted")
+		return nil
+	}
 }
 
 func (e *engine) shutdownLimit() time.Duration {

@@ -30,7 +30,7 @@ const (
 	defaultRing         = 4096
 	// ringBytes bounds what the ring keeps of events, whose labels may be large.
 	ringBytes = 32 << 20
-	syncEvery           = time.Second
+	syncEvery = time.Second
 )
 
 // Journal implements event.Publisher and event.Source. It is safe for concurrent use.

@@ -56,10 +56,25 @@ func Check(opts map[string]string) error {
 // NeedsMount tells whether a volume with these options is a mount of its own.
 func NeedsMount(opts map[string]string) bool { return opts["device"] != "" && opts["type"] != "" }
 
-// Remote tells whether the options name a file system whose server may not answer.
-func Remote(opts map[string]string) bool {
-	switch t := opts["type"]; {
-	case strings.HasPrefix(t, "nfs"), strings.HasPrefix(t, "cifs"), strings.HasPrefix(t, "smb"), strings.HasPrefix(t, "fuse"), t == "ceph", t == "9p":
+// Remote tells whether the options name a file system whose server may not answer, or such a one is mounted at target by another name.
+func Remote(target string, opts map[string]string) bool {
+	if remote(opts["type"]) {
+		return true
+	}
+	if !NeedsMount(opts) {
+		return false
+	}
+	found := false
+	_, err := mountinfo.GetMounts(func(i *mountinfo.Info) (skip, stop bool) {
+		found = found || i.Mountpoint == target && remote(i.FSType)
+		return true, found
+	})
+	return found || err != nil
+}
+
+func remote(kind string) bool {
+	switch {
+	case strings.HasPrefix(kind, "nfs"), strings.HasPrefix(kind, "cifs"), strings.HasPrefix(kind, "smb"), strings.HasPrefix(kind, "fuse"), kind == "ceph", kind == "9p":
 		return true
 	}
 	return false

@@ -235,7 +235,11 @@ func dropState(ctx context.Context, r launchRecord, ended bool) error {
 		return os.RemoveAll(dir)
 	}
 	argv := append(commandLine(b)[1:], "delete", "--force", r.ID)
-	out, err := exec.CommandContext(ctx, b.Path, argv...).CombinedOutput()
+	limit, cancel := context.WithTimeout(ctx, stopTime)
+	defer cancel()
+	c := exec.CommandContext(limit, b.Path, argv...)
+	c.WaitDelay = time.Second // what it has started may hold its output open
+	out, err := c.CombinedOutput()
 	if err != nil && plain {
 		// The runtime does not know it (it was killed while it made the container): its directory is all there is.
 		killGroups(ctx, r.CgroupDirs)

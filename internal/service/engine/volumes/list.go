@@ -72,7 +72,7 @@ func (s *Service) Usage(ctx context.Context, o UsageOptions) (*api.DiskUsage, er
 	u := &api.DiskUsage{}
 	for _, rec := range s.records() {
 		size := int64(-1)
-		if !localvolume.Remote(rec.Options) {
+		if !localvolume.Remote(s.mountpoint(rec.Name), rec.Options) {
 			var err error
 			if size, err = localvolume.Usage(ctx, s.mountpoint(rec.Name)); err != nil {
 				if ctx.Err() != nil {
