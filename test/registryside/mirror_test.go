@@ -141,6 +141,18 @@ func TestMirrorsOfAnyHost(t *testing.T) {
 			t.Errorf("the registry itself was asked for %q", got)
 		}
 	})
+	t.Run("one has something else", func(t *testing.T) {
+		l := up.simple("d", "1", 2*mib)[0]
+		up.copyTo(one)
+		one.mu.Lock()
+		one.blobs[l.Digest] = randomBytes(int(l.Size))
+		one.mu.Unlock()
+		hostsFile(d, up.host, fmt.Sprintf("server = %q\n[host.%q]\n", up.server.URL, one.server.URL))
+		pulled(t, pull("d"))
+		if n, m := len(ranges(one, l)), len(ranges(up, l)); n != 1 || m != 1 {
+			t.Errorf("the mirror was asked %d times, the registry %d", n, m)
+		}
+	})
 	t.Run("path, header and redirect", func(t *testing.T) {
 		l := up.simple("e", "1", 1000)[0]
 		up.copyTo(one)

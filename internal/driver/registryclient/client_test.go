@@ -186,6 +186,19 @@ func TestTagsPages(t *testing.T) {
 	}
 }
 
+// FuzzNextPage looks for panics and for pages on other hosts.
+func FuzzNextPage(f *testing.F) {
+	for _, s := range []string{`</v2/a/tags/list?last=x>; rel="next"`, `<http://evil/y>; rel="next"`, `<//evil>; rel="next"`, `<>; rel="next"`, "<"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		next, err := nextPage("http://a/x", s)
+		if u, perr := url.Parse(next); err == nil && next != "" && (perr != nil || u.Host != "a") {
+			t.Errorf("%q leads to %s", s, next)
+		}
+	})
+}
+
 // TestCredentialsStayAtHome checks that credentials do not follow a redirect to another host.
 func TestCredentialsStayAtHome(t *testing.T) {
 	leaked := make(chan string, 4)

@@ -214,9 +214,13 @@ func drain(resp *http.Response) {
 	_ = resp.Body.Close()
 }
 
-// unreachable keeps the text of errors of the HTTP client ("Get "https://…": dial tcp …"), which is docker's too.
+// unreachable keeps the text of errors of the HTTP client ("Get "https://…": dial tcp …"), which is docker's too, but for
+// queries.
 func unreachable(err error) error {
 	var u *url.Error
+	if errors.As(err, &u) {
+		u.URL = redact(u.URL)
+	}
 	if errors.As(err, &u) && strings.Contains(u.Err.Error(), "server gave HTTP response to HTTPS client") {
 		return &url.Error{Op: u.Op, URL: u.URL, Err: errors.New("http: server gave HTTP response to HTTPS client")}
 	}

@@ -3,7 +3,9 @@ package transfer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"slices"
 
 	"github.com/containerd/errdefs"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -29,6 +31,9 @@ type download struct {
 	emit   Emit // nil: nothing is said
 	file   *partial.Blob
 	pieced bool // the file was put together from several answers
+	// wrong are sources that gave something else, last is the one that was asked last.
+	wrong []*source
+	last  *source
 }
 
 // run fetches, checks and stores the blob.
@@ -52,9 +57,12 @@ func (d *download) run(ctx context.Context) (err error) {
 		if rerr := d.file.Restart(); rerr != nil {
 			return rerr
 		}
-		if !errdefs.IsFailedPrecondition(err) || !pieced {
+		if !pieced { // else the pieces do not fit: once more in one
+			d.wrong = append(d.wrong, d.last)
+		}
+		if !errdefs.IsFailedPrecondition(err) || !slices.ContainsFunc(d.from.list, d.usable) {
 			return d.refused(err)
-		} // the pieces do not fit: once more in one
+		}
 	}
 	return d.store(ctx)
 }
@@ -92,7 +100,7 @@ func (d *download) store(ctx context.Context) error {
 // complete fetches what is missing, with a slot, patiently.
 func (d *download) complete(ctx context.Context) error {
 	id := catalog.Short(d.desc.Digest.String())
-	p := patience{attempts: int(d.attempts.Load()), tell: retrying(d.emit, id), unreachable: true}
+	p := patience{attempts: int(d.attempts.Load()), tell: retrying(d.emit, id), unreachable: true, log: d.Log}
 	return p.try(ctx, func() (int64, error) {
 		before := d.file.Size()
 		for {
@@ -115,7 +123,8 @@ func (d *download) attempt(ctx context.Context) error {
 		return err
 	}
 	defer slot.release()
-	return d.from.each(ctx, holds, func(src *source) error {
+	return d.from.each(ctx, d.usable, func(src *source) error {
+		d.last = src
 		sctx, stop := context.WithCancelCause(ctx)
 		defer stop(nil)
 		err := d.receive(sctx, src, func(parts bool) {
@@ -130,6 +139,9 @@ func (d *download) attempt(ctx context.Context) error {
 		return err
 	}, d.stay)
 }
+
+// usable tells whether a source may have the blob.
+func (d *download) usable(s *source) bool { return s.Holds() && !slices.Contains(d.wrong, s) }
 
 // stay tells that another source is not to be asked although this one failed.
 func (d *download) stay(err error) bool {
@@ -184,10 +196,11 @@ func (d *download) copy(body io.Reader) error {
 	switch {
 	case w.failed != nil:
 		return localError{w.failed}
-	case err != nil:
-		return err
-	case d.file.Size() < total:
-		return io.ErrUnexpectedEOF
+	case err == nil && d.file.Size() < total:
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return fmt.Errorf("blob %s: %w", d.desc.Digest, err)
 	}
 	return nil
 }

@@ -138,7 +138,7 @@ func (f *fetch) all(ctx context.Context, known digest.Digest) (none ocispec.Desc
 
 // lookUp fetches a manifest or index from the first source that has it, patiently.
 func (f *fetch) lookUp(ctx context.Context, tag string, usable func(*source) bool) (d ocispec.Descriptor, body []byte, err error) {
-	p := patience{attempts: int(f.attempts.Load()), tell: retrying(f.emit, tag)}
+	p := patience{attempts: int(f.attempts.Load()), tell: retrying(f.emit, tag), log: f.Log}
 	err = p.try(ctx, func() (int64, error) {
 		return 0, f.from.each(ctx, usable, func(src *source) (err error) {
 			d, body, err = src.Manifest(ctx, tag)
@@ -157,7 +157,7 @@ func (e *Engine) Tags(ctx context.Context, o Options) ([]string, error) {
 	from := newSources(repos)
 	defer from.Close()
 	var tags []string
-	p := patience{attempts: int(e.attempts.Load())}
+	p := patience{attempts: int(e.attempts.Load()), log: e.Log}
 	err = p.try(ctx, func() (int64, error) {
 		return 0, from.each(ctx, resolves, func(src *source) (err error) {
 			tags, err = src.Tags(ctx)

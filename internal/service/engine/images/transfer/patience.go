@@ -3,6 +3,7 @@ package transfer
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"time"
 
@@ -26,6 +27,8 @@ type patience struct {
 	attempts int
 	// tell says before each pause, and each second of it, how long is left; nil: nobody is told.
 	tell func(seconds int) error
+	// log takes a line for each failure that is not the end; nil: none.
+	log *slog.Logger
 	// unreachable tells that a host where nothing answers is worth waiting for: it has answered before.
 	unreachable bool
 }
@@ -46,7 +49,11 @@ func (p patience) try(ctx context.Context, do func() (int64, error)) error {
 		if failed++; !passing || failed >= p.attempts {
 			return err
 		}
-		if err := p.pause(ctx, pauseAfter(failed, after, rand.Float64())); err != nil { //nolint:gosec // nothing is kept secret by it
+		wait := pauseAfter(failed, after, rand.Float64()) //nolint:gosec // nothing is kept secret by it
+		if p.log != nil {
+			p.log.Info("transfer failed and is tried again", "attempt", failed, "of", p.attempts, "pause", wait, "error", err)
+		}
+		if err := p.pause(ctx, wait); err != nil {
 			return err
 		}
 	}

@@ -164,7 +164,7 @@ func (u *upload) manifest(ctx context.Context, d ocispec.Descriptor, tag string)
 	if err != nil {
 		return err
 	}
-	p := patience{attempts: uploadAttempts, tell: retrying(u.emit, tag), unreachable: true}
+	p := patience{attempts: uploadAttempts, tell: retrying(u.emit, tag), unreachable: true, log: u.Log}
 	return p.try(ctx, func() (int64, error) { return 0, u.repo.PutManifest(ctx, tag, d, body) })
 }
 
@@ -203,8 +203,7 @@ func (u *upload) blob(ctx context.Context, d ocispec.Descriptor) error {
 	if c8images.IsNonDistributable(d.MediaType) && !u.Store.Has(ctx, d.Digest) {
 		return say(State(id, "Skipped foreign layer"))
 	}
-	told := retrying(say, id)
-	p := patience{attempts: uploadAttempts, tell: told, unreachable: true}
+	p := patience{attempts: uploadAttempts, tell: retrying(say, id), unreachable: true, log: u.Log}
 	slot, err := u.party.take(ctx, func() error { return say(State(id, "Waiting")) })
 	if err != nil {
 		return err
