@@ -120,6 +120,11 @@ func (p *registryPeer) stop() {
 	p.cmd = nil
 }
 
+// cpu is the CPU time that the process has used, in seconds.
+func (p *registryPeer) cpu() float64 {
+	return cpu(func(line string) bool { return strings.HasPrefix(line, p.bin+" ") && strings.Contains(line, p.file()) })
+}
+
 // memory is a line of the process's status in MB.
 func (p *registryPeer) memory(name string) float64 {
 	return float64(field(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid), name)) / 1024

@@ -168,17 +168,31 @@ func randomBytes(n int) []byte {
 func (b *registryBench) pull() error {
 	const pulls = 1000
 	data := randomBytes(mebibyte)
+	used := map[*registryPeer][]float64{}
 	v, err := b.each(3, func(p *registryPeer, _ int) (float64, error) {
 		if err := p.pushBytes("bench/pull", data); err != nil {
 			return 0, err
 		}
 		address := p.url + "/v2/bench/pull/blobs/sha256:" + hexSum(data)
-		begin := time.Now()
+		before, begin := p.cpu(), time.Now()
 		err := side(10, pulls, func(int) error { return fetch(p.client, address, mebibyte) })
-		return pulls / time.Since(begin).Seconds(), err
+		took := time.Since(begin)
+		used[p] = append(used[p], p.cpu()-before)
+		return pulls / took.Seconds(), err
 	})
+	if err != nil {
+		return err
+	}
 	show("pull of 1 MB blobs, 10 at a time", v, mbs, "more", "≥ 1.3 × zot")
-	return err
+	var cost [3]float64
+	for i, p := range b.peers {
+		if list := used[p]; len(list) > 0 {
+			slices.Sort(list)
+			cost[i] = list[len(list)/2]
+		}
+	}
+	show("CPU of the server for these 1,000 pulls", cost, func(s float64) string { return fmt.Sprintf("%.2f s", s) }, "less", "≥ 1.3 × less than zot")
+	return nil
 }
 
 func fetch(c *http.Client, address string, want int64) error {
