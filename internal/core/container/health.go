@@ -37,9 +37,13 @@ func ProbingOf(h *container.HealthConfig) Probing {
 	return p
 }
 
+// Grace tells whether failures do not count yet, at a time that is age after the start. A negative age, which a clock that was set back
+// gives, is no grace: it would last until the clock is where it was.
+func (p Probing) Grace(age time.Duration) bool { return age >= 0 && age < p.StartPeriod }
+
 // Wait is the time until the next probe, at a time that is age after the start.
 func (p Probing) Wait(status container.HealthStatus, age time.Duration) time.Duration {
-	if status == container.Starting && age < p.StartPeriod {
+	if status == container.Starting && p.Grace(age) {
 		return p.StartInterval
 	}
 	return p.Interval

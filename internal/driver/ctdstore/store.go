@@ -176,8 +176,8 @@ func (s *Store) Lease(ctx context.Context) (context.Context, func(), error) {
 	if _, ok := leases.FromContext(ctx); ok {
 		return ctx, func() {}, nil
 	}
-	l, err := s.leases.Create(ctx, leases.WithRandomID(), leases.WithExpiration(24*time.Hour),
-		leases.WithLabels(map[string]string{leaseLabel: "1"}))
+	// No expiry: Open sweeps what a dead process held, and a clock that is set forward must not end what is under way.
+	l, err := s.leases.Create(ctx, leases.WithRandomID(), leases.WithLabels(map[string]string{leaseLabel: "1"}))
 	if err != nil {
 		return nil, nil, fmt.Errorf("create lease: %w", err)
 	}

@@ -209,6 +209,32 @@ func TestClockSetBack(t *testing.T) {
 	}
 }
 
+// TestClockSetFarBack: what happened after the clock was set back is found by its own time, also by a reader who wants no later one.
+func TestClockSetFarBack(t *testing.T) {
+	hour := int64(time.Hour)
+	for _, size := range []int64{1, 1 << 20} {
+		j := open(t, t.TempDir(), Size(9, size))
+		for _, n := range []int64{10 * hour, 11 * hour, 2 * hour, 3 * hour, 12 * hour} {
+			j.Publish(t.Context(), at(n))
+		}
+		for _, c := range []struct {
+			since, until int64
+			want         string
+		}{
+			{1, 4, "2 3 "}, {3, 10, "10 3 "}, {9, 13, "10 11 12 "}, {3, 3, "3 "},
+		} {
+			got := ""
+			err := j.Read(t.Context(), time.Unix(0, c.since*hour), time.Unix(0, c.until*hour), func(m events.Message) error {
+				got += fmt.Sprint(m.TimeNano/hour, " ")
+				return nil
+			})
+			if err != nil || got != c.want {
+				t.Errorf("from %d to %d: %q, want %q (%v)", c.since, c.until, got, c.want, err)
+			}
+		}
+	}
+}
+
 // TestTorn: every way of cutting or damaging the newest file costs the damaged events only.
 func TestTorn(t *testing.T) {
 	dir := t.TempDir()

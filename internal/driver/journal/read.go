@@ -99,14 +99,12 @@ func (w window) contains(m *events.Message) bool {
 // slack is how far the times of neighbouring events may be out of order: several publishers stamp their own.
 const slack = time.Minute
 
-// replay emits the events of segments as they were when the sizes were taken.
+// replay emits the events of segments as they were when the sizes were taken. A segment's name tells only that no earlier segment has
+// later events than it begins with: after the clock was set back there may be events of any time in it.
 func replay(ctx context.Context, past []segment, w window, emit func(events.Message) error) error {
 	for i, s := range past {
 		if i+1 < len(past) && past[i+1].first.Add(slack).Before(w.since) {
 			continue
-		}
-		if !w.until.IsZero() && s.first.Add(-slack).After(w.until) {
-			break
 		}
 		if err := replaySegment(ctx, s, w, emit); err != nil {
 			return err

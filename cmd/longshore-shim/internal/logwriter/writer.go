@@ -100,6 +100,7 @@ func Open(cfg Config) (*Writer, error) {
 	w.f = f
 	fi, err := f.Stat()
 	if err == nil && fi.Size() > 0 {
+		w.last = fi.ModTime().UnixNano() // of a run before: times grow over runs too, also when the clock was set back
 		w.size, err = w.enc.repair(f, fi.Size())
 	}
 	if err != nil {

@@ -317,3 +317,23 @@ func TestJSONTimes(t *testing.T) {
 		}
 	}
 }
+
+// TestClockSetBack: times grow within a run and over runs, whatever the clock does, so that a reader who goes on behind a time misses
+// nothing.
+func TestClockSetBack(t *testing.T) {
+	hour := int64(time.Hour)
+	for _, driver := range []string{"json-file", "local"} {
+		path := filepath.Join(t.TempDir(), "log")
+		now := time.Now().UnixNano()
+		for run, times := range [][]int64{{now, now - 5*hour, now - 4*hour}, {now - 10*hour, now - 9*hour}, {now + hour, now}} {
+			w := open(t, Config{Driver: driver, Path: path})
+			for i, at := range times {
+				put(t, w, NewStream("stdout"), fmt.Sprintf("run %d line %d\n", run, i), at)
+			}
+			w.Close()
+		}
+		if _, n := readAll(t, driver, path); n != 7 { // which looks at the times, too
+			t.Errorf("%s: %d entries", driver, n)
+		}
+	}
+}

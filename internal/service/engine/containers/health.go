@@ -55,7 +55,7 @@ func (s *Service) probe(ctx context.Context, h *handle) {
 		if ctx.Err() != nil {
 			return
 		}
-		in.Grace = in.Result.Start.Sub(rec.State.StartedAt) < p.StartPeriod
+		in.Grace = p.Grace(in.Result.Start.Sub(rec.State.StartedAt))
 		_ = h.post(ctx, func(actor context.Context) {
 			if ctx.Err() == nil {
 				_ = s.apply(actor, h, in)
