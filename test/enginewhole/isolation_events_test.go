@@ -349,3 +349,108 @@ func TestDiskUsage(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// usage is what df tells of images and the build cache.
+type usage struct {
+	Images []struct {
+		Id, ParentId     string //nolint:revive // docker's names
+		RepoTags         []string
+		Size, SharedSize int64
+		Containers       int64
+	}
+	BuildCache []struct {
+		ID, Type, Description string
+		Shared, InUse         bool
+		Size                  int64
+	}
+	LayersSize int64
+}
+
+// TestDiskUsageOfBuilds: layers that images share with each other and with the build cache are told as such, once; the
+// cache is pruned by age, by kind and by ID.
+func TestDiskUsageOfBuilds(t *testing.T) {
+	t.Parallel()
+	d := harness.Start(t)
+	d.Busybox()
+	for name, last := range map[string]string{"one": "1000000", "two": "500000"} {
+		dir := t.TempDir()
+		write(t, filepath.Join(dir, "Dockerfile"), "FROM busybox\nRUN head -c 2000000 /dev/zero > /a\nRUN head -c "+last+" /dev/zero > /b\n")
+		d.OK("build", "-q", "-t", name, dir)
+	}
+	df := func() (u usage) {
+		status, text := call(t, d, "GET", "/v1.51/system/df", nil)
+		if err := json.Unmarshal([]byte(text), &u); err != nil || status != 200 {
+			t.Fatalf("%d %v %s", status, err, text)
+		}
+		return u
+	}
+	sizes := func(u usage) (size, shared map[string]int64) {
+		size, shared = map[string]int64{}, map[string]int64{}
+		for _, i := range u.Images {
+			if len(i.RepoTags) > 0 {
+				size[i.RepoTags[0]], shared[i.RepoTags[0]] = i.Size, i.SharedSize
+			}
+		}
+		return size, shared
+	}
+	u := df()
+	size, shared := sizes(u)
+	within := func(what string, got, low, high int64) {
+		t.Helper()
+		if got < low || got > high {
+			t.Errorf("%s: %d, want %d to %d", what, got, low, high)
+		}
+	}
+	base := shared["busybox:latest"]
+	within("the base is shared", base, 100_000, size["busybox:latest"])
+	for _, name := range []string{"one:latest", "two:latest"} {
+		within("shared by "+name, shared[name], base+2_000_000, base+2_050_000)
+	}
+	within("one is bigger than two", size["one:latest"]-size["two:latest"], 450_000, 550_000)
+	// All that the images have, each layer and blob once: the base with its blob, the common layer, one of each.
+	within("together", u.LayersSize, size["busybox:latest"]+3_500_000, size["busybox:latest"]+3_650_000)
+	layers, steps := int64(0), 0
+	for _, r := range u.BuildCache {
+		if r.Type == "regular" && !r.Shared {
+			t.Errorf("the cache counts a layer of an image as its own: %+v", r)
+		}
+		if strings.Contains(r.Description, "RUN") || strings.Contains(r.Description, "head -c") {
+			layers, steps = layers+r.Size, steps+1
+		}
+	}
+	if steps != 3 {
+		t.Errorf("%d steps are in the cache, want 3: %+v", steps, u.BuildCache)
+	}
+	within("the steps' records", layers, 3_500_000, 3_650_000)
+
+	d.OK("rmi", "one", "two")
+	harness.Eventually(t, 30*time.Second, "without the images the cache has the layers for itself", func() bool {
+		n := 0
+		for _, r := range df().BuildCache {
+			if r.Type == "regular" && !r.Shared && strings.Contains(r.Description, "head -c") {
+				n++
+			}
+		}
+		return n == 3
+	})
+	all := len(df().BuildCache)
+	d.OK("builder", "prune", "-f", "--filter", "until=1h")
+	if n := len(df().BuildCache); n != all {
+		t.Errorf("until=1h left %d of %d records", n, all)
+	}
+	d.OK("builder", "prune", "-f", "--filter", "type=source.local")
+	for _, r := range df().BuildCache {
+		if r.Type == "source.local" {
+			t.Errorf("a record that the filter names stays: %+v", r)
+		}
+	}
+	if len(df().BuildCache) == 0 {
+		t.Error("the filter took other records too")
+	}
+	refused(t, d, "/build/prune?filters=%7B%22until%22%3A%5B%22soon%22%5D%7D", nil, 400, "soon")
+	refused(t, d, "/build/prune?filters=%7B%22nope%22%3A%5B%22x%22%5D%7D", nil, 400, "nope")
+	d.OK("builder", "prune", "-af")
+	if left := df().BuildCache; len(left) > 0 {
+		t.Errorf("after prune of all: %+v", left)
+	}
+}

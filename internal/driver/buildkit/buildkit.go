@@ -34,9 +34,9 @@ type Store interface {
 	// Metadata is the database below them, for BuildKit's second namespace (its history).
 	Metadata() *metadata.DB
 	GarbageCollect(ctx context.Context) error
-	// Adopt makes the committed snapshot of that name the unpacked form of an image's layers: config is the image's
-	// configuration, chain the layers' chain ID.
-	Adopt(ctx context.Context, config, chain digest.Digest, snapshot string) error
+	// Adopt makes the committed snapshot of that name, with those below it, the unpacked form of an image's layers: config
+	// is the image's configuration, chains are the layers' chain IDs, the lowest first.
+	Adopt(ctx context.Context, config digest.Digest, chains []digest.Digest, snapshot string) error
 	// SnapshotName is the snapshot that stands for a chain ID.
 	SnapshotName(ctx context.Context, name string) string
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/containerd/containerd/v2/core/content"
 	controlapi "github.com/moby/buildkit/api/services/control"
 	"google.golang.org/grpc/metadata"
 
@@ -34,11 +35,43 @@ func (b *Builder) DiskUsage(ctx context.Context) ([]build.CacheRecord, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the build cache's usage: %w", err)
 	}
+	held, err := b.heldByImages(ctx)
+	if err != nil {
+		return nil, err
+	}
 	out := make([]build.CacheRecord, 0, len(resp.Record))
 	for _, r := range resp.Record {
-		out = append(out, record(r))
+		rec := record(r)
+		rec.Shared = rec.Shared || held[c.worker.snapshotOf(ctx, r.ID)]
+		out = append(out, rec)
 	}
 	return out, nil
+}
+
+// heldByImages are the snapshots that images keep. BuildKit itself does not know of layers that a collection looked at
+// before they were exported.
+func (b *Builder) heldByImages(ctx context.Context) (map[string]bool, error) {
+	const label = "containerd.io/gc.ref.snapshot." + snapshotterName
+	var tops []string
+	err := b.deps.Store.Content().Walk(ctx, func(info content.Info) error {
+		tops = append(tops, info.Labels[label])
+		return nil
+	}, `labels."`+label+`"`)
+	if err != nil {
+		return nil, fmt.Errorf("read what images keep: %w", err)
+	}
+	held := map[string]bool{}
+	for _, name := range tops {
+		for name != "" && !held[name] {
+			held[name] = true
+			info, err := b.deps.Store.Snapshotter().Stat(ctx, name)
+			if err != nil {
+				break // collected meanwhile
+			}
+			name = info.Parent
+		}
+	}
+	return held, nil
 }
 
 func record(r *controlapi.UsageRecord) build.CacheRecord {

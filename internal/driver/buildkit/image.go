@@ -271,14 +271,14 @@ func (e *mobyInstance) adopt(ctx context.Context, ref cache.ImmutableRef, manife
 	if err := ref.Extract(ctx, nil); err != nil { // a base that no step has run on
 		return err
 	}
-	chain := identity.ChainID(append([]digest.Digest(nil), config.RootFS.DiffIDs...))
-	return e.worker.store.Adopt(ctx, m.Config.Digest, chain, e.worker.snapshotOf(ctx, ref))
+	chains := identity.ChainIDs(append([]digest.Digest(nil), config.RootFS.DiffIDs...))
+	return e.worker.store.Adopt(ctx, m.Config.Digest, chains, e.worker.snapshotOf(ctx, ref.ID()))
 }
 
 // snapshotOf is the engine's name of a cache record's snapshot.
-func (w *localWorker) snapshotOf(ctx context.Context, ref cache.ImmutableRef) string {
-	name := ref.ID()
-	if item, ok := w.MetadataStore.Get(ref.ID()); ok {
+func (w *localWorker) snapshotOf(ctx context.Context, id string) string {
+	name := id
+	if item, ok := w.MetadataStore.Get(id); ok {
 		var kept string
 		if v := item.Get(snapshotKey); v != nil && v.Unmarshal(&kept) == nil && kept != "" {
 			name = kept

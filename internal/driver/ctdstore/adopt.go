@@ -14,18 +14,42 @@ import (
 // becomes an image's unpacked layers without being copied or unpacked.
 const chainLabel = "longshore.adopted-chain"
 
-// Adopt makes the committed snapshot of that name the unpacked form of the layers with that chain ID, and config, the
-// image's configuration, keep it. Nothing happens when the chain is unpacked already, but that config keeps it too.
-func (s *Store) Adopt(ctx context.Context, config, chain digest.Digest, snapshot string) error {
+// Adopt makes the committed snapshot of that name, and those below it, the unpacked form of the layers with those chain
+// IDs, the lowest first, and config, the image's configuration, keep them. What is unpacked already stays as it is, but
+// config keeps it too.
+func (s *Store) Adopt(ctx context.Context, config digest.Digest, chains []digest.Digest, snapshot string) error {
+	stack := []string{snapshot}
+	for len(stack) <= len(chains) {
+		info, err := s.snaps.Stat(ctx, stack[len(stack)-1])
+		if err != nil {
+			return fmt.Errorf("adopt snapshot %s: %w", snapshot, err)
+		}
+		if info.Parent == "" {
+			break
+		}
+		stack = append(stack, info.Parent)
+	}
+	if len(stack) != len(chains) { // snapshots that are no layers of their own: only the whole is known
+		stack = stack[:1]
+	}
+	for i, name := range stack {
+		if err := s.adopt(ctx, chains[len(chains)-1-i], name); err != nil {
+			return err
+		}
+	}
+	return s.tie(ctx, config, chains[len(chains)-1])
+}
+
+func (s *Store) adopt(ctx context.Context, chain digest.Digest, snapshot string) error {
 	if s.Unpacked(ctx, chain) || snapshot == chain.String() {
-		return s.tie(ctx, config, chain)
+		return nil
 	}
 	info := snapshots.Info{Name: snapshot, Labels: map[string]string{chainLabel: chain.String()}}
 	if _, err := s.snaps.Update(ctx, info, "labels."+chainLabel); err != nil {
 		return fmt.Errorf("adopt snapshot %s: %w", snapshot, err)
 	}
 	s.aliases.names.Store(chain.String(), snapshot)
-	return s.tie(ctx, config, chain)
+	return nil
 }
 
 // SnapshotName is the snapshot that stands for a name: another one's for a chain ID that was adopted, else the name.
