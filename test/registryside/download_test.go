@@ -198,40 +198,7 @@ func TestDownloadsAreRepeated(t *testing.T) {
 	t.Parallel()
 	d := harness.Start(t)
 	h := newHub(d)
-	for name, c := range map[string]struct {
-		fail  func(w http.ResponseWriter, r *http.Request)
-		again bool // with the part that is missing
-		says  string
-	}{
-		"cut":             {fail: func(w http.ResponseWriter, r *http.Request) { h.answer(cut(w, mib), r) }, again: true, says: "Retrying in 1 second"},
-		"503":             {fail: func(w http.ResponseWriter, _ *http.Request) { refuse(w, 503, "UNAVAILABLE") }, says: "Retrying in 1 second"},
-		"408":             {fail: func(w http.ResponseWriter, _ *http.Request) { refuse(w, 408, "UNKNOWN") }, says: "Retrying in 1 second"},
-		"429 and seconds": {fail: func(w http.ResponseWriter, _ *http.Request) { later(w, "2") }, says: "Retrying in 2 seconds"},
-		"429 and a date": {fail: func(w http.ResponseWriter, _ *http.Request) {
-			later(w, time.Now().Add(3*time.Second).UTC().Format(http.TimeFormat))
-		}, says: "seconds"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			repo := "r" + strings.ReplaceAll(name, " ", "-")
-			l := h.simple(repo, "1", 2*mib)[0]
-			var failed atomic.Bool
-			h.behave(func(w http.ResponseWriter, r *http.Request) bool {
-				if !isBlob(r, l) || failed.Swap(true) {
-					return false
-				}
-				c.fail(w, r)
-				return true
-			})
-			h.forget()
-			out := d.OK("pull", h.host+"/"+repo+":1")
-			if !strings.Contains(out, l.Digest.Encoded()[:12]+": Retrying in ") || !strings.Contains(out, c.says) {
-				t.Errorf("no word of %q in\n%s", c.says, out)
-			}
-			if got := ranges(h, l); len(got) != 2 || (got[1] != "") != c.again {
-				t.Errorf("asked for %q", got)
-			}
-		})
-	}
+	t.Run("layers", func(t *testing.T) { layersAgain(t, d, h) })
 	t.Run("reset", func(t *testing.T) { // how much of it arrives is the kernel's affair
 		l := h.simple("reset", "1", 2*mib)[0]
 		var n atomic.Int32
@@ -281,6 +248,50 @@ func TestDownloadsAreRepeated(t *testing.T) {
 	}
 	h.behave(nil)
 	d.Fails("connection refused", "pull", "127.0.0.1:1/x") // nobody was ever there: no use waiting
+}
+
+// layersAgain pulls side by side images whose layers fail once, each in its way.
+func layersAgain(t *testing.T, d *harness.Daemon, h *hub) {
+	type trouble struct {
+		fail  func(w http.ResponseWriter, r *http.Request)
+		again bool // with the part that is missing
+		says  string
+		done  atomic.Bool
+	}
+	all := map[string]*trouble{
+		"cut":         {fail: func(w http.ResponseWriter, r *http.Request) { h.answer(cut(w, mib), r) }, again: true, says: "Retrying in 1 second"},
+		"503":         {fail: func(w http.ResponseWriter, _ *http.Request) { refuse(w, 503, "UNAVAILABLE") }, says: "Retrying in 1 second"},
+		"408":         {fail: func(w http.ResponseWriter, _ *http.Request) { refuse(w, 408, "UNKNOWN") }, says: "Retrying in 1 second"},
+		"429-seconds": {fail: func(w http.ResponseWriter, _ *http.Request) { later(w, "2") }, says: "Retrying in 2 seconds"},
+		"429-date": {fail: func(w http.ResponseWriter, _ *http.Request) {
+			later(w, time.Now().Add(3*time.Second).UTC().Format(http.TimeFormat))
+		}, says: "seconds"},
+	}
+	layers := map[string]ocispec.Descriptor{}
+	for name := range all {
+		layers[name] = h.simple("r"+name, "1", 2*mib)[0]
+	}
+	h.behave(func(w http.ResponseWriter, r *http.Request) bool {
+		for name, c := range all {
+			if isBlob(r, layers[name]) && !c.done.Swap(true) {
+				c.fail(w, r)
+				return true
+			}
+		}
+		return false
+	})
+	for name, c := range all {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, id := d.Docker("pull", h.host+"/r"+name+":1"), layers[name].Digest.Encoded()[:12]
+			if r.Code != 0 || !strings.Contains(r.Out, id+": Retrying in ") || !strings.Contains(r.Out, c.says) {
+				t.Errorf("no word of %q in\n%s%s", c.says, r.Out, r.Err)
+			}
+			if got := ranges(h, layers[name]); len(got) != 2 || (got[1] != "") != c.again {
+				t.Errorf("asked for %q", got)
+			}
+		})
+	}
 }
 
 func later(w http.ResponseWriter, when string) {

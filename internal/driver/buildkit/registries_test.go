@@ -1,9 +1,13 @@
 package buildkit
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 	"testing"
+
+	"github.com/containerd/containerd/v2/core/remotes/docker"
 )
 
 func TestHosts(t *testing.T) {
@@ -37,5 +41,33 @@ func TestHosts(t *testing.T) {
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %q", host, got)
 		}
+	}
+}
+
+// TestDescribedHosts: what hosts.toml says takes the registry's own place, after the settings' mirrors.
+func TestDescribedHosts(t *testing.T) {
+	r := Registries{Mirrors: []string{"https://old.example"}, Described: func(host string) ([]docker.RegistryHost, error) {
+		switch host {
+		case "wrong.example":
+			return nil, errors.New("hosts.toml is wrong")
+		case "plain.example":
+			return nil, nil
+		}
+		return []docker.RegistryHost{{Host: "mirror.example"}, {Host: "itself." + host}}, nil
+	}}
+	for host, want := range map[string]string{
+		"docker.io": "old.example mirror.example itself.docker.io", "registry.example": "mirror.example itself.registry.example", "plain.example": "plain.example",
+	} {
+		hosts, err := r.hosts(host)
+		var got []string
+		for _, h := range hosts {
+			got = append(got, h.Host)
+		}
+		if err != nil || strings.Join(got, " ") != want {
+			t.Errorf("%s: %q %v, want %s", host, got, err, want)
+		}
+	}
+	if hosts, err := r.hosts("wrong.example"); err == nil {
+		t.Errorf("a wrong file gives %v", hosts)
 	}
 }
