@@ -143,7 +143,12 @@ func TestRealtimeShare(t *testing.T) {
 	if err != nil || strings.TrimSpace(string(b)) != "100000" {
 		t.Errorf("%s %v", b, err)
 	}
-	if out := d.OK("inspect", "-f", "{{.HostConfig.CpuRealtimeRuntime}}", "rt"); out != "100000" {
+	d.OK("update", "--cpu-rt-runtime", "50000", "rt")
+	b, err = os.ReadFile("/sys/fs/cgroup/cpu/" + filepath.Base(d.Dir) + "/" + id + "/cpu.rt_runtime_us")
+	if err != nil || strings.TrimSpace(string(b)) != "50000" {
+		t.Errorf("after update: %s %v", b, err)
+	}
+	if out := d.OK("inspect", "-f", "{{.HostConfig.CpuRealtimeRuntime}}", "rt"); out != "50000" {
 		t.Errorf("inspect: %s", out)
 	}
 	if r := d.Docker("run", "--rm", "--cpu-rt-runtime", "300000", "busybox", "true"); r.Code == 0 {

@@ -148,6 +148,15 @@ func TestVolumesFrom(t *testing.T) {
 		d.Fails("invalid mode", "create", "--volumes-from", bad, "busybox")
 	}
 	d.Fails("No such container: none", "create", "--volumes-from", "none", "busybox")
+	// Several donors: later ones win where they name the same path, the container's own volumes over all of them.
+	d.OK("create", "--name", "second", "-v", "other:/data", "-v", "more:/more", "busybox")
+	if out := d.OK("run", "--name", "both", "--volumes-from", "donor:ro", "--volumes-from", "second", "-v", "own:/more", "busybox", "sh", "-c", "touch /data/x && touch /host/x 2>/dev/null || echo ro"); out != "ro" {
+		t.Errorf("two donors: %q", out)
+	}
+	if out := d.OK("inspect", "-f", "{{range .Mounts}}{{if .Name}}{{if ne .Destination \"/anon\"}}{{.Destination}}={{.Name}},{{.RW}} {{end}}{{end}}{{end}}", "both"); !strings.Contains(out, "/data=other,true") || !strings.Contains(out, "/more=own,true") {
+		t.Errorf("two donors: %s", out)
+	}
+	d.OK("rm", "both", "second")
 	anon := d.OK("inspect", "-f", "{{range .Mounts}}{{if eq .Destination \"/anon\"}}{{.Name}}{{end}}{{end}}", "donor")
 	d.OK("create", "--name", "heir", "--volumes-from", "donor", "busybox")
 	d.OK("rm", "-v", "donor")
@@ -176,6 +185,34 @@ func TestUpdateRestartPolicy(t *testing.T) {
 	d.KillShims()
 	harness.Eventually(t, 30*time.Second, "a policy that came while it ran counts at its end", func() bool {
 		return strings.HasPrefix(d.OK("inspect", "-f", "{{.State.Running}} {{.RestartCount}}", "live"), "true 1")
+	})
+	d.OK("update", "--restart", "no", "live")
+	if out := d.OK("inspect", "-f", "{{.HostConfig.RestartPolicy.Name}}", "live"); out != "no" {
+		t.Errorf("inspect: %s", out)
+	}
+	restarts := d.OK("inspect", "-f", "{{.RestartCount}}", "live")
+	d.KillShims()
+	harness.Eventually(t, 30*time.Second, "without a policy it stays down", func() bool {
+		return d.OK("inspect", "-f", "{{.State.Status}} {{.RestartCount}}", "live") == "exited "+restarts
+	})
+	// unless-stopped and always differ when the daemon starts again after a stop by hand.
+	d.OK("start", "live")
+	d.OK("update", "--restart", "unless-stopped", "live")
+	d.OK("run", "-d", "--name", "ever", "busybox", "sleep", "600")
+	d.OK("update", "--restart", "always", "ever")
+	d.OK("stop", "-t", "0", "live", "ever")
+	d.Stop()
+	d.Up()
+	harness.Eventually(t, 30*time.Second, "always starts at boot", func() bool { return d.OK("inspect", "-f", "{{.State.Running}}", "ever") == "true" })
+	if out := d.OK("inspect", "-f", "{{.State.Running}}", "live"); out != "false" {
+		t.Errorf("unless-stopped was started: %s", out)
+	}
+	d.OK("update", "--restart", "unless-stopped", "ever")
+	d.Kill()
+	d.KillShims()
+	d.Up()
+	harness.Eventually(t, 30*time.Second, "unless-stopped starts after a crash", func() bool {
+		return d.Docker("exec", "ever", "true").Code == 0
 	})
 	d.OK("create", "--rm", "--name", "gone", "busybox")
 	d.Fails("restart policy cannot be updated because AutoRemove is enabled for the container", "update", "--restart", "always", "gone")
