@@ -63,8 +63,8 @@ func Of(v any) (*Value, error) {
 }
 
 // Edit encodes a value, lets edit change it and answers the text. The Value and the strings that it tells are valid during
-// the call only: their bytes are used again. Members of the names in deep are opened while the document is read, which
-// saves a second reading of those that edit looks into anyway.
+// the call only: their bytes are used again. The items of a list and members of the names in deep are opened while the
+// document is read, which saves a second reading of those that edit looks into anyway.
 func Edit(v any, deep []string, edit func(*Value)) ([]byte, error) {
 	if t, ok := v.(*Value); ok {
 		edit(t)
@@ -79,9 +79,7 @@ func Edit(v any, deep []string, edit func(*Value)) ([]byte, error) {
 	}
 	text := buf.Bytes()[:buf.Len()-1] // nothing but a newline stands around what Encode writes
 	doc := &Value{raw: text, kind: kindOf(text[0])}
-	if doc.kind == Object {
-		doc.unfold(deep...)
-	}
+	doc.unfold(deep...)
 	edit(doc)
 	out := doc.AppendTo(make([]byte, 0, buf.Len()+roomForEdits))
 	if buf.Cap() <= maxKept {

@@ -9,8 +9,8 @@ import (
 	"unsafe"
 )
 
-// unfold opens an object or array one level deep, and an object's members that are objects and named in deep, too. The
-// text is valid JSON: Parse checked it.
+// unfold opens an object or array one level deep, and with deep an array's objects and objects' members that are objects
+// and named there, too. The text is valid JSON: Parse checked it.
 func (v *Value) unfold(deep ...string) {
 	if v.open || (v.kind != Object && v.kind != Array) {
 		return
@@ -18,7 +18,7 @@ func (v *Value) unfold(deep ...string) {
 	src := v.raw
 	v.open, v.raw, v.members = true, nil, new(members)
 	if v.kind == Array {
-		v.scanArray(src)
+		v.scanArray(src, deep)
 		return
 	}
 	v.scanObject(src, deep)
@@ -62,17 +62,25 @@ func (m *members) scanObject(b []byte, deep []string) int {
 // spare is how many members a rung adds to an object, more or less.
 const spare = 4
 
-func (m *members) scanArray(b []byte) {
+// scanArray reads the array that b begins with; items that are objects are opened if there is anything in deep.
+func (m *members) scanArray(b []byte, deep []string) {
 	var slab []Value // items are allocated by the handful
 	for i := skipSpace(b, 1); b[i] != ']'; {
-		end := skipValue(b, i)
+		begin, item := i, Value{kind: kindOf(b[i])}
+		if len(deep) > 0 && item.kind == Object {
+			item.open, item.members = true, new(members)
+			i += item.scanObject(b[i:], deep)
+		} else {
+			i = skipValue(b, i)
+			item.raw = b[begin:i:i]
+		}
 		if len(slab) == cap(slab) {
-			slab = make([]Value, 0, min(1+(len(b)-i)/(end-i+1), 40))
+			slab = make([]Value, 0, min(1+(len(b)-begin)/(i-begin+1), 40))
 			m.items = slices.Grow(m.items, cap(slab))
 		}
-		slab = append(slab, Value{raw: b[i:end:end], kind: kindOf(b[i])})
+		slab = append(slab, item)
 		m.items = append(m.items, &slab[len(slab)-1])
-		if i = skipSpace(b, end); b[i] == ',' {
+		if i = skipSpace(b, i); b[i] == ',' {
 			i = skipSpace(b, i+1)
 		}
 	}
