@@ -91,6 +91,8 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(r.Err)
 	}
 	d.OK("save", "-o", filepath.Join(d.Dir, "saved.tar"), "other")
+	remote := serveImage(t, d, "other")
+	d.OK("rmi", remote)
 	d.OK("rmi", "other")
 	harness.Eventually(t, patience, "the image is collected", func() bool { return freeSpace(t, d) > empty-2<<20 })
 	big := archiveOf(t, "big", 8<<20)
@@ -103,6 +105,7 @@ func TestFullDisk(t *testing.T) {
 		}
 	}
 	full("import", d.DockerIn(bytes.NewReader(big), "import", "-", "imported"))
+	full("pull", d.Docker("pull", remote))
 	full("cp", d.DockerIn(bytes.NewReader(big), "cp", "-", "made:/"))
 	full("build", d.DockerIn(strings.NewReader("FROM busybox\nRUN dd if=/dev/urandom of=/big bs=1M count=8\n"), "build", "--no-cache", "-t", "toobig", "-"))
 	full("exec", d.Docker("exec", "box", "dd", "if=/dev/zero", "of=/big", "bs=1M", "count=8"))
@@ -131,12 +134,12 @@ func TestFullDisk(t *testing.T) {
 	}
 	d.Fails("no such volume", "volume", "inspect", "never")
 	d.OK("rm", "-f", "box")
-	for _, image := range []string{"imported", "committed", "toobig", "other"} {
+	for _, image := range []string{"imported", "committed", "toobig", "other", remote} {
 		d.Fails("No such image", "image", "inspect", image)
 	}
 	d.OK("builder", "prune", "-af")
 	// What was half made goes with the next collections; what is allowed to stay is small: records, events, logs.
-	harness.Eventually(t, patience, "nothing half made is left", func() bool { return freeSpace(t, d) > before-3<<20 })
+	harness.Eventually(t, patience, "nothing half made is left", func() bool { return freeSpace(t, d) > before-6<<20 })
 	if out := d.OK("run", "--rm", "-v", "never:/data", "busybox", "echo", "fine"); out != "fine" {
 		t.Errorf("run after the disk has room again: %q", out)
 	}
@@ -145,6 +148,8 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("import after the disk has room again: %s", r.Err)
 	}
 	d.OK("rmi", "imported")
+	d.OK("pull", remote)
+	d.OK("rmi", remote)
 	// Full again: the daemon is killed, and starts.
 	d.OK("run", "-d", "--name", "box", "busybox", "sleep", "100000")
 	room = fill(t, d, 0)

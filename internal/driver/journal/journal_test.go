@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -232,6 +234,48 @@ func TestClockSetFarBack(t *testing.T) {
 				t.Errorf("from %d to %d: %q, want %q (%v)", c.since, c.until, got, c.want, err)
 			}
 		}
+	}
+}
+
+// TestRingBytes: events with large labels push others out of memory early; who is not behind misses nothing.
+func TestRingBytes(t *testing.T) {
+	j := open(t, t.TempDir())
+	large := at(1)
+	large.Actor.Attributes = map[string]string{"label": strings.Repeat("x", 900<<10)}
+	seen := 0
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	told := make(chan struct{})
+	started := make(chan struct{})
+	done := make(chan error, 1)
+	go func() {
+		close(started)
+		done <- j.Read(ctx, time.Time{}, time.Time{}, func(events.Message) error {
+			seen++
+			told <- struct{}{}
+			return nil
+		})
+	}()
+	<-started
+	for j.Listeners() == 0 {
+		runtime.Gosched()
+	}
+	for range 100 {
+		j.Publish(ctx, large)
+		<-told
+	}
+	j.mu.Lock()
+	held, kept := j.held, j.next-j.first
+	j.mu.Unlock()
+	if held > ringBytes || kept < 30 || kept > 40 {
+		t.Errorf("%d events with %d bytes are in memory", kept, held)
+	}
+	if _, _, err := j.after(0); !errors.Is(err, ErrBehind) {
+		t.Errorf("a reader who is behind: %v", err)
+	}
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) || seen != 100 {
+		t.Errorf("the reader saw %d events: %v", seen, err)
 	}
 }
 
