@@ -110,6 +110,7 @@ func TestNoRouteWithoutEndpoint(t *testing.T) {
 	for _, e := range endpoints(t) {
 		known[e.method+" "+shape(e.path)] = true
 	}
+	known["DELETE containers/{}/{}"] = true // the same with the name of a link, "parent/alias"
 	for _, r := range allRoutes() {
 		if !known[r.Method+" "+shape(r.Pattern)] {
 			t.Errorf("%s is in no version of the API", r.Key())
