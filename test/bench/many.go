@@ -63,7 +63,7 @@ func (b *bench) benchMany() error {
 			_, _ = d.run("volume", "prune", "-f") // dockerd 20.10 takes named volumes, too
 		}
 	}
-	print("ps -a of 1,000 containers, p99, server side", ms(ps[0]), ms(ps[1]), "–", ratio(float64(ps[0]), float64(ps[1]))+" dockerd", "≤ 10 ms")
+	print("ps -a of 1,000 containers, p99, on its socket", ms(ps[0]), ms(ps[1]), "–", ratio(float64(ps[0]), float64(ps[1]))+" dockerd", "≤ 10 ms")
 	print("system df with them and 20 volumes, p99", ms(df[0]), ms(df[1]), "–", ratio(float64(df[0]), float64(df[1]))+" dockerd", "≤ 50 ms")
 	print("start with them, to the first answer", ms(up[0]), ms(up[1]), "–", ratio(float64(up[0]), float64(up[1]))+" dockerd", "≤ 300 ms")
 	return nil
