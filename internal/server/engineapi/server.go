@@ -216,15 +216,23 @@ func (s *Server) fail(w http.ResponseWriter, hr *http.Request, d route.Dialect, 
 	_ = json.NewEncoder(w).Encode(errorBody{Message: err.Error()})
 }
 
-// drained bounds what is read of a refused document, in bytes.
-const drained = 64 << 20
+// drained bounds what is read of a refused document, drainedPart of another body, in bytes.
+const (
+	drained     = 64 << 20
+	drainedPart = 256 << 10
+)
 
-// drain reads the rest of a document whose length is known: a client that is still writing when the connection is closed does not
-// get to read why.
+// drain reads the rest of a document, or the beginning of the rest of what else comes: a client that is still writing when the
+// connection is closed does not get to read why. A client that asked whether to send anything is spared that.
 func drain(hr *http.Request) {
-	if n := hr.ContentLength; n > 0 && n <= drained && hr.Header.Get("Content-Type") == "application/json" {
-		_, _ = io.CopyN(io.Discard, hr.Body, n)
+	n := hr.ContentLength
+	switch {
+	case n == 0 || hr.Body == nil || hr.Header.Get("Expect") != "":
+		return
+	case n > drained || n < 0 || hr.Header.Get("Content-Type") != "application/json":
+		n = drainedPart
 	}
+	_, _ = io.CopyN(io.Discard, hr.Body, n)
 }
 
 type errorBody struct {
