@@ -2,9 +2,7 @@ package sqlmeta
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
-	"errors"
 	"strings"
 	"time"
 
@@ -42,12 +40,15 @@ func hubRepository(t tx, name distribution.RepoName) (graph.Repository, error) {
 // ChangeRepository implements graph.Repositories.
 func (g *Graph) ChangeRepository(ctx context.Context, name distribution.RepoName, now time.Time, change func(*graph.Repository) error) error {
 	err := g.x.change(ctx, func(t tx) error {
-		// The row is locked (PostgreSQL) before it is read.
-		if _, err := t.exec("UPDATE hub_repositories SET stars = stars WHERE name = ?", string(name)); err != nil {
+		// The row is locked (PostgreSQL) before it is read, and for that made: those who come first at the same time would
+		// otherwise all begin from nothing.
+		_, err := t.exec(`INSERT INTO hub_repositories (name, description, stars, trusted, private, deleted, images, created)
+			VALUES (?, '', 0, 0, 0, 0, '[]', 0) ON CONFLICT (name) DO UPDATE SET stars = hub_repositories.stars`, string(name))
+		if err != nil {
 			return err
 		}
 		r, err := hubRepository(t, name)
-		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		if err != nil {
 			return err
 		}
 		if err := change(&r); err != nil {
@@ -60,10 +61,9 @@ func (g *Graph) ChangeRepository(ctx context.Context, name distribution.RepoName
 		if err != nil {
 			return err
 		}
-		_, err = t.exec(`INSERT INTO hub_repositories (name, description, stars, trusted, private, deleted, images, created)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET description = excluded.description, stars = excluded.stars,
-			trusted = excluded.trusted, private = excluded.private, deleted = excluded.deleted, images = excluded.images`,
-			string(name), r.Description, r.Stars, flag(r.Trusted), flag(r.Private), nanos(r.Deleted), string(images), since(r.Created, now))
+		_, err = t.exec(`UPDATE hub_repositories SET description = ?, stars = ?, trusted = ?, private = ?, deleted = ?, images = ?, created = ?
+			WHERE name = ?`,
+			r.Description, r.Stars, flag(r.Trusted), flag(r.Private), nanos(r.Deleted), string(images), since(r.Created, now), string(name))
 		return err
 	})
 	return wrap(err, "repository %q of the index", name)
