@@ -67,10 +67,13 @@ func TestExec(t *testing.T) {
 			t.Errorf("signal after the end: %v", err)
 		}
 
-		// crun sets the size of an exec's terminal after it has let the program go: hence the loop.
-		e = r.execLaunch("sh", "-c", "until stty size 2>/dev/null; do sleep 0.01; done; read x; stty size")
+		// crun prepares an exec's terminal while the program runs already, and drops what that has written by then: it is
+		// to wait until the exec has begun.
+		e = r.execLaunch("sh", "-c", "read x; until stty size 2>/dev/null; do sleep 0.01; done; read x; stty size")
 		e.Terminal, e.Stdin, e.ConsoleHeight, e.ConsoleWidth = true, true, 33, 44
 		x, err = p.Exec(testContext(t), e)
+		r.check(err)
+		_, err = io.WriteString(x.Stream(), "\n")
 		r.check(err)
 		r.expect(x.Stream(), "33 44\r\n")
 		r.check(x.Resize(testContext(t), 55, 66))
