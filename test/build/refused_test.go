@@ -107,7 +107,11 @@ func redirected(t *testing.T, d *harness.Daemon) {
 			t.Fatalf("ip %v: %s", args, r.Err)
 		}
 	}
-	defer d.Exec(context.WithoutCancel(t.Context()), nil, "ip", "netns", "del", far)
+	defer func() {
+		ctx := context.WithoutCancel(t.Context())
+		d.Exec(ctx, nil, "ip", "-n", d.NetNS, "link", "del", "far0") // the kernel may take its time with the namespace's own
+		d.Exec(ctx, nil, "ip", "netns", "del", far)
+	}()
 	mux := http.NewServeMux()
 	mux.HandleFunc("/ok", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "FROM busybox\n") })
 	mux.HandleFunc("/there", func(w http.ResponseWriter, r *http.Request) {
