@@ -35,15 +35,20 @@ func watch() (*netlink.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("nftables: %w", err)
 	}
-	if err := c.JoinGroup(unix.NFNLGRP_NFTABLES); err != nil {
+	err = c.SetReadBuffer(acknowledgements) // our own tables' installation is told, too: hundreds of messages
+	if err == nil {
+		err = c.JoinGroup(unix.NFNLGRP_NFTABLES)
+	}
+	if err != nil {
 		_ = c.Close()
 		return nil, fmt.Errorf("nftables: watch: %w", err)
 	}
 	return c, nil
 }
 
-// damage is what somebody else's changes did.
-type damage struct{ ours, others bool }
+// damage is what somebody else's changes did. lost says that messages found no room: the kernel tells it once, and drops
+// more without a word until the socket has been read empty, so that only an installation after that moment counts.
+type damage struct{ ours, others, lost bool }
 
 // repairing owns the connection. Messages that were lost for want of room, and silence, lead to a look of its own.
 func (f *Firewall) repairing(ctx context.Context, w *netlink.Conn) error {
@@ -55,7 +60,7 @@ func (f *Firewall) repairing(ctx context.Context, w *netlink.Conn) error {
 	}
 	for {
 		wait := checkEvery
-		if seen.others {
+		if seen.others || seen.lost {
 			wait = settle
 		}
 		_ = w.SetReadDeadline(time.Now().Add(wait))
@@ -69,7 +74,11 @@ func (f *Firewall) repairing(ctx context.Context, w *netlink.Conn) error {
 				err = f.reinstall()
 			}
 		case errors.Is(err, unix.ENOBUFS):
+			seen.lost = true
 			err = f.reinstall()
+		case errors.Is(err, os.ErrDeadlineExceeded) && seen.lost:
+			err = f.reinstall()
+			seen.lost, seen.others = false, false
 		case errors.Is(err, os.ErrDeadlineExceeded) && seen.others:
 			err = f.follow()
 			seen.others = false
