@@ -99,7 +99,11 @@ func (s *Server) writeLines(ctx context.Context, w http.ResponseWriter, r *route
 		h.Set("Content-Type", "application/json")
 	}
 	rc := http.NewResponseController(w)
-	_ = rc.EnableFullDuplex()
+	if v.Duplex {
+		_ = rc.EnableFullDuplex()
+	} else {
+		drain(r.HTTP)
+	}
 	started := false
 	start := func() {
 		started = true
@@ -144,6 +148,7 @@ func (s *Server) writeRaw(ctx context.Context, w http.ResponseWriter, r *route.R
 	} else if ct != "" {
 		h.Set("Content-Type", ct)
 	}
+	drain(r.HTTP)
 	rc := http.NewResponseController(w)
 	lw := &lateWriter{w: w, status: orStatus(v.Status, http.StatusOK)}
 	if v.Early {

@@ -45,10 +45,14 @@ type Empty struct {
 // Lines is a stream of JSON objects, flushed one by one. Headers go out with the first object, or at once when Early is
 // set. An error before the first byte becomes an ordinary error answer; a later one is sent as docker's
 // {"errorDetail":…,"error":…} object when ErrorLine is set, and otherwise ends the stream.
+//
+// Duplex says that Run reads the request's body, and may answer before all of it has come. Of other requests the body is
+// read before Run begins: net/http notices a client that leaves, and keeps the connection, only when it has seen its end.
 type Lines struct {
 	Header    http.Header
 	Early     bool
 	ErrorLine bool
+	Duplex    bool
 	Run       func(ctx context.Context, emit func(v any) error) error
 }
 

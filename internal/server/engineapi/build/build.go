@@ -47,7 +47,7 @@ func (h handlers) build(_ context.Context, r *route.Request) (route.Response, er
 	if err := source(r, &q.Source); err != nil {
 		return nil, err
 	}
-	return route.Lines{ErrorLine: true, Run: func(ctx context.Context, emit func(any) error) error {
+	return route.Lines{ErrorLine: true, Duplex: true, Run: func(ctx context.Context, emit func(any) error) error {
 		return carry(ctx, q, emit)
 	}}, nil
 }

@@ -22,7 +22,7 @@ func (h handlers) create(_ context.Context, r *route.Request) (route.Response, e
 		}
 		pull.Platform, imported.Platform = p, p
 	}
-	return route.Lines{ErrorLine: true, Run: func(ctx context.Context, emit func(any) error) error {
+	return route.Lines{ErrorLine: true, Duplex: pull.Image == "", Run: func(ctx context.Context, emit func(any) error) error {
 		if pull.Image != "" {
 			return h.svc.Pull(ctx, pull, emit)
 		}
@@ -47,7 +47,7 @@ func (h handlers) load(_ context.Context, r *route.Request) (route.Response, err
 	if err != nil {
 		return nil, err
 	}
-	return route.Lines{Early: true, ErrorLine: true, Run: func(ctx context.Context, emit func(any) error) error {
+	return route.Lines{Early: true, ErrorLine: true, Duplex: true, Run: func(ctx context.Context, emit func(any) error) error {
 		return h.svc.Load(ctx, r.Payload(), wanted, emit)
 	}}, nil
 }
