@@ -36,10 +36,10 @@ bench: build ## measurements beside dockerd and bare runtimes; prints the table
 	@scripts/setup.sh bench
 	@scripts/bench.sh
 
-soak: build ## long crash, fault and life-cycle runs
+soak: ## long crash, fault and life-cycle runs; KILLS=200 CYCLES=2000
 	@scripts/setup.sh test
-	LONGSHORE_KILLS=200 $(GO) test -count=1 -timeout 60m -run 'Crash|Soak' ./test/...
-	LONGSHORE_KILLS=200 $(GO) test -count=1 -timeout 60m -v ./test/faults
+	@$(MAKE) --no-print-directory build
+	@LONGSHORE_KILLS=$(KILLS) LONGSHORE_CYCLES=$(CYCLES) scripts/soak.sh
 
 fuzz: ## ten seconds of every fuzz target
 	@scripts/fuzz.sh 10s

@@ -5,8 +5,6 @@ package crash
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -16,18 +14,6 @@ import (
 	"longshore/test/harness"
 )
 
-func kills(t *testing.T) int {
-	s := os.Getenv("LONGSHORE_KILLS")
-	if s == "" {
-		return 20
-	}
-	n, err := strconv.Atoi(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
-
 // TestCrash kills at random moments while clients work, and looks after each kill whether every promise was kept: those
 // that clients were given, and those that containers have of an engine that is dead.
 func TestCrash(t *testing.T) {
@@ -36,7 +22,8 @@ func TestCrash(t *testing.T) {
 	w := newWitnesses(t, d)
 	l := newLedger(t, d)
 	l.pullable = serveImages(t, d)
-	for round := range kills(t) {
+	kills := harness.Count(t, "LONGSHORE_KILLS", 20)
+	for round := range kills {
 		stop := make(chan struct{})
 		var wg sync.WaitGroup
 		for i, work := range []func(*ledger, string){workContainers, workContainers, workOthers} {
@@ -69,6 +56,9 @@ func TestCrash(t *testing.T) {
 		w.portsAndNamesWork(round)
 		if t.Failed() {
 			return
+		}
+		if n := round + 1; n%20 == 0 || n == kills {
+			t.Logf("%d of %d kills, %d promises", n, kills, l.promises.Load())
 		}
 	}
 	w.neverStopped()

@@ -49,6 +49,8 @@ type ledger struct {
 	pullable []string
 	// dying: the daemon or a shim is killed, so that requests may fail.
 	dying atomic.Bool
+	// promises counts what clients were told was done.
+	promises atomic.Int64
 
 	mu         sync.Mutex // guards what follows
 	containers []*promise
@@ -124,6 +126,9 @@ func (l *ledger) removeOne() {
 // accept tells whether a request succeeded; only a kill may make it fail.
 func (l *ledger) accept(r harness.Result, what []string) bool {
 	l.excuse(r.Code == 0, r, what...)
+	if r.Code == 0 {
+		l.promises.Add(1)
+	}
 	return r.Code == 0
 }
 

@@ -103,7 +103,7 @@ func TestBodies(t *testing.T) {
 			continue
 		}
 		versions := []string{"1.55", "1.24", "1.4"}
-		if soaking() {
+		if harness.Soaking() {
 			versions = []string{"1.55", "1.52", "1.44", "1.41", "1.30", "1.25", "1.24", "1.22", "1.18", "1.15", "1.10", "1.4"}
 		}
 		for _, version := range versions {

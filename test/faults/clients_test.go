@@ -98,7 +98,7 @@ func listen(t *testing.T, d *harness.Daemon) <-chan string {
 // everything of them is given back when they go.
 func TestDeadListeners(t *testing.T) {
 	n := 300
-	if soaking() {
+	if harness.Soaking() {
 		n = 10000
 	}
 	t.Parallel()
@@ -235,7 +235,7 @@ func buildContext(t *testing.T, dockerfile string) string {
 // up nobody; a header that never ends is refused.
 func TestSlowHeaders(t *testing.T) {
 	n := 200
-	if soaking() {
+	if harness.Soaking() {
 		n = 2000
 	}
 	t.Parallel()

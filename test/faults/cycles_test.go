@@ -103,11 +103,11 @@ func life(t *testing.T, d *harness.Daemon, i int) {
 
 // TestLifeCycles: after thousands of containers everything is as after the first ones.
 func TestLifeCycles(t *testing.T) {
-	if !soaking() {
+	if !harness.Soaking() {
 		t.Skip("long: runs with make soak; test/crash looks at a few life cycles each time")
 	}
 	t.Parallel()
-	const n = 2000
+	n := harness.Count(t, "LONGSHORE_CYCLES", 2000)
 	d := harness.Start(t)
 	d.Busybox()
 	d.OK("network", "create", "shared")
@@ -127,15 +127,20 @@ func TestLifeCycles(t *testing.T) {
 		close(next)
 		wg.Wait()
 	}
-	run(0, 200) // pools, buffers and caches have their size then
+	run(0, max(n/10, 40)) // pools, buffers and caches have their size then
 	first := measure(t, d)
 	t.Logf("before: %v", first)
 	var took time.Duration
-	for done := 0; done < n && !t.Failed(); done += n / 4 {
+	part := (n + 19) / 20
+	for done := 0; done < n && !t.Failed(); {
 		began := time.Now()
-		run(1000+done, n/4)
+		run(n+done, min(part, n-done))
 		took += time.Since(began)
-		t.Logf("after %d life cycles: %v", done+n/4, measure(t, d))
+		if done += min(part, n-done); done%(5*part) == 0 {
+			t.Logf("after %d life cycles: %v", done, measure(t, d))
+		} else {
+			t.Logf("after %d life cycles, %v", done, took.Round(time.Second))
+		}
 	}
 	last := measure(t, d)
 	t.Logf("after %d life cycles, %.1f each second: %v", n, float64(n)/took.Seconds(), last)

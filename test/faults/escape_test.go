@@ -105,7 +105,7 @@ func TestEvilArchives(t *testing.T) {
 			call(t, d, "PUT", "/containers/"+name+"/archive?path=/", "application/x-tar", string(archive))
 			w.untouched("copy of " + what + " into " + name)
 		}
-		if n++; !soaking() && n%4 != 1 { // containers and builds take their time
+		if n++; !harness.Soaking() && n%4 != 1 { // containers and builds take their time
 			continue
 		}
 		if d.DockerIn(bytes.NewReader(archive), "import", "-", "evil").Code == 0 {
@@ -160,7 +160,7 @@ func TestSwappedLinks(t *testing.T) {
 	harness.Eventually(t, patience, "it swaps", func() bool { return d.Docker("exec", "swapper", "test", "-L", "/v/d").Code == 0 })
 	put := archiveOf(t, "new", 10)
 	until := time.Now().Add(time.Second)
-	if soaking() {
+	if harness.Soaking() {
 		until = time.Now().Add(time.Minute)
 	}
 	var mounts atomic.Int64

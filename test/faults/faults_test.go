@@ -23,9 +23,6 @@ import (
 // patience is how long anything may take on a busy machine.
 const patience = 30 * time.Second
 
-// soaking tells whether this is `make soak`.
-func soaking() bool { return os.Getenv("LONGSHORE_KILLS") != "" }
-
 // answer is what the engine said.
 type answer struct {
 	status  int

@@ -149,7 +149,7 @@ func TestHungFileSystem(t *testing.T) {
 	prompt(t, d, "volume", "inspect", "hanging")
 	inBackground(t, d, "stop", "-t", "1", "withvolume")
 	inBackground(t, d, "rm", "-f", "bound")
-	if soaking() {
+	if harness.Soaking() {
 		others(t, d, "withvolume")
 	}
 	fs.end() // before the daemon ends: the kernel does not let a thread go that waits for a file system
@@ -163,7 +163,7 @@ func TestHungFileSystem(t *testing.T) {
 // TestStuckRuntime: an OCI runtime that never comes back at one of its commands. Its containers' clients can go, nothing else waits, and
 // the daemon ends and starts.
 func TestStuckRuntime(t *testing.T) {
-	if !soaking() {
+	if !harness.Soaking() {
 		t.Skip("long: runs with make soak; test/crash has the short one")
 	}
 	t.Parallel()

@@ -78,7 +78,7 @@ func TestMissingLayers(t *testing.T) {
 	}
 	for _, up := range []bool{true, false} {
 		for i, blob := range blobs {
-			if !up && i > 0 && !soaking() {
+			if !up && i > 0 && !harness.Soaking() {
 				break
 			}
 			if !up {

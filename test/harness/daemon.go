@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -63,6 +64,23 @@ func root() string {
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
+}
+
+// Soaking tells whether this is `make soak`, where tests take their long forms.
+func Soaking() bool { return os.Getenv("LONGSHORE_SOAK") != "" }
+
+// Count is a number of the environment's, or the default.
+func Count(t testing.TB, variable string, usual int) int {
+	t.Helper()
+	s := os.Getenv(variable)
+	if s == "" {
+		return usual
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		t.Fatalf("%s: %v", variable, err)
+	}
+	return n
 }
 
 // New prepares a daemon without starting it; tests that cannot run here are skipped with the reason.
