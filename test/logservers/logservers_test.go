@@ -1,4 +1,5 @@
-// Package logservers sends containers' logs to real log servers: Debian's rsyslog over UDP, TCP and TLS.
+// Package logservers sends containers' logs to real log servers: Debian's rsyslog over UDP, TCP and TLS, systemd's journald, and
+// peers that speak GELF and fluentd's forward protocol.
 package logservers
 
 import (

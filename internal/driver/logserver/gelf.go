@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/Graylog2/go-gelf/gelf"
@@ -109,7 +110,7 @@ func openGELF(ctx context.Context, host string, t logs.Target) (logs.Sink, error
 // gelfExtra are docker's additional fields.
 func gelfExtra(o logs.Origin) (json.RawMessage, error) {
 	extra := map[string]any{
-		"_container_id": o.ID, "_container_name": o.Name, "_image_id": o.ImageID, "_image_name": o.ImageName,
+		"_container_id": o.ID, "_container_name": strings.TrimPrefix(o.Name, "/"), "_image_id": o.ImageID, "_image_name": o.ImageName,
 		"_command": o.Command, "_tag": tagOr(o), "_created": o.Created,
 	}
 	for k, v := range o.Attrs {

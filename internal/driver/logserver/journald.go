@@ -26,7 +26,7 @@ func openJournald(_ context.Context, _ string, t logs.Target) (logs.Sink, error)
 	}
 	o := t.Origin
 	vars := map[string]string{
-		"CONTAINER_ID": o.ID[:min(12, len(o.ID))], "CONTAINER_ID_FULL": o.ID, "CONTAINER_NAME": o.Name,
+		"CONTAINER_ID": o.ID[:min(12, len(o.ID))], "CONTAINER_ID_FULL": o.ID, "CONTAINER_NAME": strings.TrimPrefix(o.Name, "/"),
 		"CONTAINER_TAG": tagOr(o), "IMAGE_NAME": o.ImageName, "SYSLOG_IDENTIFIER": tagOr(o),
 	}
 	for k, v := range o.Attrs {

@@ -120,7 +120,7 @@ func TestGELF(t *testing.T) {
 	check := func(m *gelf.Message, err error) {
 		t.Helper()
 		must(t, err)
-		if m.Short != "first \x00line" || m.Level != 6 || m.TimeUnix != 1767323045.6 || m.Extra["_container_name"] != "/web" ||
+		if m.Short != "first \x00line" || m.Level != 6 || m.TimeUnix != 1767323045.6 || m.Extra["_container_name"] != "web" ||
 			m.Extra["_com.example/role"] != "front" || m.Extra["_tag"] != "abababababab" {
 			t.Errorf("%+v", m)
 		}

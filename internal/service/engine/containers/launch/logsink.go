@@ -38,8 +38,13 @@ func (l *Launcher) SettleLog(c container.LogConfig) (container.LogConfig, error)
 	}
 	maps.Copy(opts, c.Config)
 	c.Config = opts
-	_, err := l.sink(c)
-	return c, err
+	if _, err := l.sink(c); err != nil {
+		return c, err
+	}
+	if _, asked := opts["max-buffer-size"]; asked && opts["mode"] != "non-blocking" {
+		return c, fault.Invalid("logger: max-buffer-size option is only supported with 'mode=non-blocking'")
+	}
+	return c, nil
 }
 
 // LogSink is where the shim writes a container's output.

@@ -61,11 +61,37 @@ func TestLogAttrs(t *testing.T) {
 	}
 }
 
+func TestTags(t *testing.T) {
+	rec := &core.Record{
+		ID: strings.Repeat("ab", 32), Name: "web", Image: core.Image{ID: digest.FromString("x")},
+		Config:     &container.Config{Image: "busybox", Cmd: []string{"echo", "a", "b"}, Env: []string{"A=1"}, Labels: map[string]string{"team": "blue"}},
+		HostConfig: &container.HostConfig{LogConfig: container.LogConfig{Config: map[string]string{"labels": "team", "env": "A"}}},
+	}
+	for tag, want := range map[string]string{
+		"docker.{{.Name}}": "docker.web", "{{.FullID}}": rec.ID, "{{.ContainerID}}": rec.ID, "{{.ImageName}}|{{.ContainerImageName}}": "busybox|busybox",
+		"{{.ImageFullID}}": digest.FromString("x").String(), "{{.DaemonName}}": "docker", "{{.Command}}": "echo a b", "{{.ContainerName}}": "/web",
+		"{{index .ContainerLabels \"team\"}}": "blue", "{{(.ExtraAttributes nil).team}}-{{(.ExtraAttributes nil).A}}": "blue-1", "{{range .ContainerEnv}}{{.}}{{end}}": "A=1",
+		"{{upper .Name}} {{lower \"A\"}} {{title \"a big word\"}}": "WEB a A Big Word", "{{truncate .FullID 6}}{{truncate \"x\" 6}}": "abababx",
+		"{{pad .Name 1 2}}{{pad \"\" 1 2}}.": " web  .", "{{json .ContainerLabels}}": `{"team":"blue"}`, "{{join (split \"a.b\" \".\") \"/\"}}": "a/b",
+		"{{.ContainerEntrypoint}} {{join .ContainerArgs \"+\"}}": "echo a+b",
+	} {
+		if got, err := renderTag(rec, tag); err != nil || got != want {
+			t.Errorf("%s: %q %v, want %q", tag, got, err, want)
+		}
+	}
+}
+
 func TestDefaultsOfTheDaemon(t *testing.T) {
 	l := New(Config{LogDriver: "json-file", LogOpts: map[string]string{"max-size": "1m"}}, Deps{})
 	c, err := l.SettleLog(container.LogConfig{Config: map[string]string{"max-file": "2"}})
 	if err != nil || c.Type != "json-file" || fmt.Sprint(c.Config) != "map[max-file:2 max-size:1m]" {
 		t.Errorf("%+v %v", c, err)
+	}
+	if _, err := l.SettleLog(container.LogConfig{Config: map[string]string{"max-buffer-size": "2m"}}); err == nil || err.Error() != "logger: max-buffer-size option is only supported with 'mode=non-blocking'" {
+		t.Error(err)
+	}
+	if _, err := l.SettleLog(container.LogConfig{Config: map[string]string{"max-buffer-size": "2m", "mode": "non-blocking"}}); err != nil {
+		t.Error(err)
 	}
 	c, err = l.SettleLog(container.LogConfig{Type: "local"})
 	if err != nil || len(c.Config) != 0 {

@@ -2,10 +2,8 @@ package launch
 
 import (
 	"context"
-	"fmt"
 	"regexp"
 	"strings"
-	"text/template"
 	"time"
 
 	core "longshore/internal/core/container"
@@ -62,6 +60,25 @@ func (l *Launcher) logTarget(rec *core.Record) (logs.Target, error) {
 
 // logAttrs are the extra attributes of each line: chosen labels and variables, and the tag.
 func logAttrs(rec *core.Record, opts map[string]string) (map[string]string, error) {
+	attrs, err := chosen(rec, opts)
+	if err != nil {
+		return nil, err
+	}
+	if tag := opts["tag"]; tag != "" {
+		text, err := renderTag(rec, tag)
+		if err != nil {
+			return nil, fault.Invalid("invalid value for tag: %v", err)
+		}
+		attrs["tag"] = text
+	}
+	if len(attrs) == 0 {
+		return nil, nil
+	}
+	return attrs, nil
+}
+
+// chosen are the labels and variables that the options name.
+func chosen(rec *core.Record, opts map[string]string) (map[string]string, error) {
 	attrs := map[string]string{}
 	env := map[string]string{}
 	for _, kv := range rec.Config.Env {
@@ -90,38 +107,5 @@ func logAttrs(rec *core.Record, opts map[string]string) (map[string]string, erro
 			}
 		}
 	}
-	if tag := opts["tag"]; tag != "" {
-		text, err := renderTag(rec, tag)
-		if err != nil {
-			return nil, fault.Invalid("invalid value for tag: %v", err)
-		}
-		attrs["tag"] = text
-	}
-	if len(attrs) == 0 {
-		return nil, nil
-	}
 	return attrs, nil
-}
-
-// tagData are the fields that a tag template may use.
-type tagData struct {
-	ID, FullID, Name, ImageID, ImageFullID, ImageName, DaemonName, Command string
-}
-
-func renderTag(rec *core.Record, tag string) (string, error) {
-	t, err := template.New("tag").Parse(tag)
-	if err != nil {
-		return "", err
-	}
-	hex := rec.Image.ID.Encoded()
-	p, args := rec.Command()
-	d := tagData{
-		ID: rec.ID[:12], FullID: rec.ID, Name: rec.Name, ImageID: hex[:min(12, len(hex))], ImageFullID: rec.Image.ID.String(),
-		ImageName: rec.Config.Image, DaemonName: "docker", Command: strings.Join(append([]string{p}, args...), " "),
-	}
-	var b strings.Builder
-	if err := t.Execute(&b, d); err != nil {
-		return "", fmt.Errorf("render: %w", err)
-	}
-	return b.String(), nil
 }
