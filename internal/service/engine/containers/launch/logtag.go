@@ -13,10 +13,14 @@ import (
 	core "longshore/internal/core/container"
 )
 
-// tagData is what a tag template may use: what docker documents, and the fields that templates written for dockerd also find.
+// tagData is what a tag template may use, as docker documents it.
 type tagData struct {
 	ID, FullID, Name, ImageID, ImageFullID, ImageName, DaemonName, Command string
+	tagContainer
+}
 
+// tagContainer are fields that templates written for dockerd find besides.
+type tagContainer struct {
 	ContainerID, ContainerName, ContainerEntrypoint, ContainerImageID, ContainerImageName string
 	ContainerArgs, ContainerEnv                                                           []string
 	ContainerLabels, Config                                                               map[string]string
@@ -26,10 +30,10 @@ type tagData struct {
 }
 
 // ExtraAttributes are the labels and variables that the options choose; a function to rename them is not to be had in templates.
-func (d tagData) ExtraAttributes(any) map[string]string { return d.extra }
+func (d tagContainer) ExtraAttributes(any) map[string]string { return d.extra }
 
 // Hostname is this host's name.
-func (d tagData) Hostname() (string, error) { return os.Hostname() }
+func (d tagContainer) Hostname() (string, error) { return os.Hostname() }
 
 // tagFuncs are docker's functions for templates.
 var tagFuncs = template.FuncMap{
@@ -73,8 +77,10 @@ func renderTag(rec *core.Record, tag string) (string, error) {
 	d := tagData{
 		ID: rec.ID[:12], FullID: rec.ID, Name: rec.Name, ImageID: hex[:min(12, len(hex))], ImageFullID: rec.Image.ID.String(),
 		ImageName: rec.Config.Image, DaemonName: "docker", Command: strings.Join(append([]string{p}, args...), " "),
-		ContainerID: rec.ID, ContainerName: "/" + rec.Name, ContainerEntrypoint: p, ContainerArgs: args, ContainerImageID: rec.Image.ID.String(),
-		ContainerImageName: rec.Config.Image, ContainerEnv: rec.Config.Env, ContainerLabels: rec.Config.Labels, ContainerCreated: rec.Created,
+		tagContainer: tagContainer{
+			ContainerID: rec.ID, ContainerName: "/" + rec.Name, ContainerEntrypoint: p, ContainerArgs: args, ContainerImageID: rec.Image.ID.String(),
+			ContainerImageName: rec.Config.Image, ContainerEnv: rec.Config.Env, ContainerLabels: rec.Config.Labels, ContainerCreated: rec.Created,
+		},
 	}
 	if rec.HostConfig != nil {
 		d.Config = rec.HostConfig.LogConfig.Config
