@@ -75,7 +75,8 @@ func TestBridgeOptions(t *testing.T) {
 	t.Run("names, MTU, masquerading, binding", func(t *testing.T) {
 		d.OK("network", "create", "--subnet", "10.60.5.0/24", "-o", "com.docker.network.bridge.name=mine0", "-o", "com.docker.network.bridge.enable_ip_masquerade=false",
 			"-o", "com.docker.network.bridge.host_binding_ipv4=127.0.0.1", "-o", "com.docker.network.container_iface_prefix=net", "net")
-		d.OK("network", "create", "--subnet", "10.60.6.0/24", "-o", "com.docker.network.host_ipv4="+here, "-o", "com.docker.network.bridge.inhibit_ipv4=true", "-o", "com.docker.network.driver.mtu=1300", "bare")
+		sh(t, "ip", "-n", d.NetNS, "addr", "add", "192.0.2.7/24", "dev", "wan0")
+		d.OK("network", "create", "--subnet", "10.60.6.0/24", "-o", "com.docker.network.host_ipv4=192.0.2.7", "-o", "com.docker.network.bridge.inhibit_ipv4=true", "-o", "com.docker.network.driver.mtu=1300", "bare")
 		web(d, "op", "--network", "net", "--ip", "10.60.5.5", "-p", "8080:80")
 		closed(t, h.ns, here+":8080")
 		reaches(t, d.NetNS, "127.0.0.1:8080", "op")
@@ -92,7 +93,18 @@ func TestBridgeOptions(t *testing.T) {
 		if out := d.InNet("ip", "-4", "-o", "addr").Out; strings.Contains(out, "10.60.6.1") {
 			t.Errorf("the bridge has an address: %s", out)
 		}
-		d.OK("rm", "-f", "op", "in")
+		d.OK("run", "-d", "--name", "std", "busybox", "sleep", "1000")
+		for name, want := range map[string]string{"op": "10.60.5.5", "std": here} {
+			if got := h.seenAs(t, name); got != want {
+				t.Errorf("others see %s as %s, want %s", name, got, want)
+			}
+		}
+		// Without an address the bridge is nobody's gateway: the test is its router.
+		sh(t, "ip", "-n", d.NetNS, "addr", "add", "10.60.6.1/24", "dev", bridgeOf(d, "bare"))
+		if got := h.seenAs(t, "in"); got != "192.0.2.7" {
+			t.Errorf("host_ipv4: others see %s", got)
+		}
+		d.OK("rm", "-f", "op", "in", "std")
 		d.OK("network", "rm", "net", "bare")
 	})
 	t.Run("refused", func(t *testing.T) {
@@ -106,6 +118,12 @@ func TestBridgeOptions(t *testing.T) {
 		}
 		d.Fails("bridge driver doesn't support multiple subnets", "network", "create", "--subnet", "10.1.0.0/24", "--subnet", "10.2.0.0/24", "x")
 	})
+}
+
+// bridgeOf is the interface of a network that names none.
+func bridgeOf(d *harness.Daemon, network string) string {
+	d.T.Helper()
+	return "br-" + d.OK("network", "inspect", "-f", "{{slice .Id 0 12}}", network)
 }
 
 func TestEndpoints(t *testing.T) {
@@ -228,9 +246,8 @@ func TestDirectRouting(t *testing.T) {
 	closed(t, h.ns, address(d, "shut", "bridge")+":80")
 	d.InNet("nft", "add table inet marks; add chain inet marks pre { type filter hook prerouting priority -150; }; add rule inet marks pre iifname wan0 meta mark set 3")
 	reaches(t, h.ns, address(d, "shut", "bridge")+":80", "shut")
-	// Without masquerading others see the container's own address.
-	if out := d.OK("exec", "dr", "ping", "-c1", "-W5", there); !strings.Contains(out, there) {
-		t.Error(out)
+	if got, want := h.seenAs(t, "dr"), address(d, "dr", "bridge"); got != want {
+		t.Errorf("without masquerading others see %s, want %s", got, want)
 	}
 }
 

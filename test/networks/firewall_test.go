@@ -85,14 +85,25 @@ func TestFirewallIsHonest(t *testing.T) {
 		published()
 	})
 	t.Run("flushed", func(t *testing.T) {
+		var best time.Duration
 		for _, damage := range []string{"flush ruleset", "delete table ip longshore", "flush chain ip longshore forward", "flush chain ip longshore publish", "flush map ip longshore published", "delete chain inet longshore-user forward"} {
 			nft(damage)
+			began := time.Now()
 			harness.Eventually(t, limit, "healed after "+damage, func() bool {
 				r := d.InNet("nft", "list", "ruleset")
 				return strings.Contains(r.Out, "dnat ip") && strings.Contains(r.Out, "tcp . 8080 : 172.17.0.2 . 80") &&
 					strings.Contains(r.Out, "ct state established,related accept") && strings.Count(r.Out, "type filter hook forward priority filter - 10") == 1
 			})
+			took := time.Since(began)
+			t.Logf("healed %v after %s", took.Round(time.Millisecond), damage)
+			if best == 0 || took < best {
+				best = took
+			}
 			published()
+		}
+		// One of six: the others may have waited for a busy machine.
+		if best > time.Second {
+			t.Errorf("nothing was healed within a second: %v", best)
 		}
 	})
 	t.Run("firewalld", func(t *testing.T) { // what its reload does to nftables: its own table goes and comes

@@ -149,6 +149,17 @@ func TestUserlandProxyOff(t *testing.T) {
 	if out := d.OK("port", "aa"); strings.Contains(out, "[::]") {
 		t.Errorf("docker port: %s", out)
 	}
+	on := harness.Start(t) // the same with the proxy, from the container itself and from another network
+	on.Busybox()
+	other(t, on)
+	web(on, "bb", "-p", "8080:80")
+	on.OK("network", "create", "apart")
+	on.OK("run", "-d", "--name", "cc", "--network", "apart", "busybox", "sleep", "1000")
+	for _, from := range []string{"bb", "cc"} {
+		if out := on.OK("exec", from, "wget", "-qO-", "http://"+here+":8080/i"); out != "bb" {
+			t.Errorf("with the proxy, from %s: %q", from, out)
+		}
+	}
 	if d.Resolver() != 0 {
 		t.Error("a proxy runs")
 	}

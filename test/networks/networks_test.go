@@ -5,8 +5,10 @@ package networks
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -127,6 +129,38 @@ func has(t testing.TB, d *harness.Daemon, kind ...string) bool {
 	}
 	sh(t, "ip", "-n", d.NetNS, "link", "del", "probe0")
 	return true
+}
+
+// seenAs is the address that a container has for the other host, which listens at a port of its own.
+func (h *host) seenAs(t *testing.T, container string) string {
+	t.Helper()
+	var l *net.TCPListener
+	if err := inside(t, "/run/netns/"+h.ns, func() (err error) {
+		l, err = net.ListenTCP("tcp", &net.TCPAddr{})
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := l.SetDeadline(time.Now().Add(limit)); err != nil {
+		t.Fatal(err)
+	}
+	came := make(chan string, 1)
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			came <- err.Error()
+			return
+		}
+		_ = c.Close()
+		came <- c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap().String()
+	}()
+	port := strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+	r := h.d.Docker("exec", container, "sh", "-c", "nc -w 10 "+there+" "+port+" </dev/null")
+	if r.Code != 0 {
+		t.Errorf("%s cannot connect: %s", container, r.Err)
+	}
+	return <-came
 }
 
 func need(t testing.TB, program string) {
