@@ -24,6 +24,7 @@ import (
 	"time"
 
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
 	"longshore/test/harness"
@@ -107,6 +108,23 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+// TestTLSWithoutVerification: with tls alone the daemon shows a certificate and asks for none.
+func TestTLSWithoutVerification(t *testing.T) {
+	t.Parallel()
+	a := newAuthority(t)
+	a.issue(t, "server", x509.ExtKeyUsageServerAuth)
+	d := harness.Start(t, "-H", "tcp://127.0.0.1:2376", "--tls", "--tlscert", a.dir+"/server.pem", "--tlskey", a.dir+"/server-key.pem")
+	if r := d.InNet("docker", "-H", "tcp://127.0.0.1:2376", "--tlsverify", "--tlscacert", a.dir+"/ca.pem", "version", "-f", "{{.Server.Os}}"); r.Out != "linux\n" {
+		t.Errorf("%+v", r)
+	}
+	if r := d.InNet("curl", "-s", "https://127.0.0.1:2376/_ping"); r.Code == 0 {
+		t.Errorf("a client that trusts others got in: %+v", r)
+	}
+	if r := d.InNet("curl", "-s", "http://127.0.0.1:2376/_ping"); r.Out == "OK" {
+		t.Errorf("a client without TLS got in: %+v", r)
+	}
+}
+
 // TestReload: SIGHUP puts into force what can change, tells of it, and leaves everything alone when the file is wrong.
 func TestReload(t *testing.T) {
 	t.Parallel()
@@ -163,42 +181,69 @@ func TestMetrics(t *testing.T) {
 	d.OK("rm", "-f", "ill")
 }
 
-// TestTraces: requests arrive at a collector.
+// spans are the names of what a collector was told.
+type spans struct {
+	collector.UnimplementedTraceServiceServer
+	names chan string
+}
+
+// Export implements the collector's service.
+func (s *spans) Export(_ context.Context, req *collector.ExportTraceServiceRequest) (*collector.ExportTraceServiceResponse, error) {
+	for _, rs := range req.ResourceSpans {
+		for _, ss := range rs.ScopeSpans {
+			for _, span := range ss.Spans {
+				s.names <- span.Name
+			}
+		}
+	}
+	return &collector.ExportTraceServiceResponse{}, nil
+}
+
+// ServeHTTP is the same over http/protobuf.
+func (s *spans) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	var req collector.ExportTraceServiceRequest
+	if err != nil || r.URL.Path != "/v1/traces" || proto.Unmarshal(body, &req) != nil {
+		w.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	_, _ = s.Export(r.Context(), &req)
+}
+
+// TestTraces: requests arrive at a collector, by both protocols.
 func TestTraces(t *testing.T) {
 	t.Parallel()
-	d := harness.New(t)
-	l := d.Listen()
-	spans := make(chan string, 1000)
-	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body)
-		var req collector.ExportTraceServiceRequest
-		if err != nil || r.URL.Path != "/v1/traces" || proto.Unmarshal(body, &req) != nil {
-			w.WriteHeader(http.StatusBadRequest)
-			return
-		}
-		for _, rs := range req.ResourceSpans {
-			for _, ss := range rs.ScopeSpans {
-				for _, s := range ss.Spans {
-					spans <- s.Name
+	for _, protocol := range []string{"http/protobuf", "grpc"} {
+		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
+			d := harness.New(t)
+			l := d.Listen()
+			s := &spans{names: make(chan string, 10000)}
+			if protocol == "grpc" {
+				srv := grpc.NewServer()
+				collector.RegisterTraceServiceServer(srv, s)
+				go func() { _ = srv.Serve(l) }()
+				defer srv.Stop()
+			} else {
+				srv := &http.Server{Handler: s}
+				go func() { _ = srv.Serve(l) }()
+				defer srv.Close()
+			}
+			d.Env = []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://" + l.Addr().String(), "OTEL_EXPORTER_OTLP_PROTOCOL=" + protocol, "OTEL_BSP_SCHEDULE_DELAY=100"}
+			d.Up()
+			d.OK("network", "ls")
+			deadline := time.After(patience)
+			for {
+				select {
+				case name := <-s.names:
+					if strings.HasPrefix(name, "GET /v1.") && strings.HasSuffix(name, "/networks") {
+						return
+					}
+				case <-deadline:
+					t.Fatal("no span came")
 				}
 			}
-		}
-	})}
-	go func() { _ = srv.Serve(l) }()
-	defer srv.Close()
-	d.Env = []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://" + l.Addr().String(), "OTEL_BSP_SCHEDULE_DELAY=100"}
-	d.Up()
-	d.OK("network", "ls")
-	deadline := time.After(patience)
-	for {
-		select {
-		case name := <-spans:
-			if strings.HasPrefix(name, "GET /v1.") && strings.HasSuffix(name, "/networks") {
-				return
-			}
-		case <-deadline:
-			t.Fatal("no span came")
-		}
+		})
 	}
 }
 
@@ -227,18 +272,21 @@ func TestSystemd(t *testing.T) {
 	c.ExtraFiles, c.Stderr = []*os.File{f}, os.Stderr
 	c.Env = append(os.Environ(), "NOTIFY_SOCKET="+dir+"/notify")
 	must(t, c.Start())
+	told := func(want string) {
+		b := make([]byte, 100)
+		must(t, notify.SetReadDeadline(time.Now().Add(patience)))
+		if n, err := notify.Read(b); err != nil || string(b[:n]) != want {
+			t.Errorf("%q %v, want %s", b[:n], err, want)
+		}
+	}
 	defer func() {
 		_ = c.Process.Signal(syscall.SIGTERM)
+		told("STOPPING=1")
 		if err := c.Wait(); err != nil {
 			t.Error(err)
 		}
 	}()
-	b := make([]byte, 100)
-	must(t, notify.SetReadDeadline(time.Now().Add(patience)))
-	n, err := notify.Read(b)
-	if err != nil || string(b[:n]) != "READY=1" {
-		t.Errorf("%q %v", b[:n], err)
-	}
+	told("READY=1")
 	client := http.Client{Timeout: patience, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(dir, "handed.sock"))
 	}}}

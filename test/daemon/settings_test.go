@@ -104,6 +104,10 @@ func TestStorageSize(t *testing.T) {
 	if r := write("--storage-opt", "size=32m"); r.Code != 0 {
 		t.Errorf("%+v", r)
 	}
+	d.OK("volume", "create", "-o", "size=8m", "small")
+	if r := d.Docker("run", "--rm", "-v", "small:/v", "busybox", "dd", "if=/dev/zero", "of=/v/f", "bs=1M", "count=12"); r.Code == 0 {
+		t.Error("12 MiB were written into a volume of 8")
+	}
 }
 
 // quotaDisk mounts an ext4 with project quotas at dir, if this host can.
