@@ -252,7 +252,8 @@ func TestPruneFilters(t *testing.T) {
 	if got := containers(); got != "blue" {
 		t.Errorf("label!: %s", got)
 	}
-	d.OK("container", "prune", "-f", "--filter", "until="+strconv.FormatInt(time.Now().Unix()+60, 10))
+	future := strconv.FormatInt(time.Now().Unix()+600, 10)
+	d.OK("container", "prune", "-f", "--filter", "until="+future)
 	if got := containers(); got != "" {
 		t.Errorf("until in the future: %s", got)
 	}
@@ -277,6 +278,28 @@ func TestPruneFilters(t *testing.T) {
 	if got := images(); got != "img-blue" {
 		t.Errorf("images: %s", got)
 	}
+	d.OK("image", "prune", "-f", "--filter", "until="+future) // dangling ones alone
+	if got := images(); got != "img-blue" {
+		t.Errorf("images that have a name: %s", got)
+	}
+	d.OK("image", "prune", "-af", "--filter", "until="+future, "--filter", "label=color")
+	if got := images(); got != "" {
+		t.Errorf("images, until in the future: %s", got)
+	}
+	d.OK("network", "prune", "-f", "--filter", "until="+future)
+	if got := names("network", "ls", "--filter", "type=custom", "--format", "{{.Name}}"); got != "" {
+		t.Errorf("networks, until in the future: %s", got)
+	}
+	d.OK("volume", "prune", "-f") // only anonymous ones
+	if got := names("volume", "ls", "-q"); got != "blue" {
+		t.Errorf("a named volume was pruned: %q", got)
+	}
+	d.OK("volume", "prune", "-f", "--filter", "all=1")
+	if got := names("volume", "ls", "-q"); got != "" {
+		t.Errorf("volumes, all: %q", got)
+	}
+	refused(t, d, "/volumes/prune?filters=%7B%22until%22%3A%5B%221h%22%5D%7D", nil, 400, "invalid filter 'until'")
+	d.Fails("The \"until\" filter is not supported", "system", "prune", "-f", "--volumes", "--filter", "until=1h")
 	for _, kind := range []string{"containers", "volumes", "networks", "images"} {
 		refused(t, d, "/"+kind+"/prune?filters=%7B%22nope%22%3A%5B%22x%22%5D%7D", nil, 400, "invalid filter 'nope'")
 	}

@@ -144,8 +144,8 @@ func TestVolumesFrom(t *testing.T) {
 			t.Errorf("donor%s: %q %s", mode, r.Out, r.Err)
 		}
 	}
-	for _, bad := range []string{"donor:rx", "donor:rshared", "donor:nocopy,ro,rw"} {
-		d.Fails("invalid mode", "create", "--volumes-from", bad, "busybox")
+	for _, bad := range []string{"donor:rx", "donor:rshared", "donor:nocopy", "donor:ro,rw", "donor:z,Z", "donor:slave"} {
+		d.Fails("invalid mode: "+bad[len("donor:"):], "create", "--volumes-from", bad, "busybox")
 	}
 	d.Fails("No such container: none", "create", "--volumes-from", "none", "busybox")
 	// Several donors: later ones win where they name the same path, the container's own volumes over all of them.

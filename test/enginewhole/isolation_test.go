@@ -273,6 +273,11 @@ func TestImageMounts(t *testing.T) {
 	src := t.TempDir()
 	write(t, filepath.Join(src, "opt", "tool", "run"), "tool")
 	write(t, filepath.Join(src, "top"), "top")
+	for link, to := range map[string]string{"in": "opt", "out": "/etc", "up": "../../../../etc"} {
+		if err := os.Symlink(to, filepath.Join(src, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if out, err := exec.Command("tar", "-C", src, "-cf", tar, ".").CombinedOutput(); err != nil {
 		t.Fatalf("tar: %v %s", err, out)
 	}
@@ -287,7 +292,15 @@ func TestImageMounts(t *testing.T) {
 	if out := d.OK(append(mount(",image-subpath=opt/tool"), "cat", "/m/run")...); out != "tool" {
 		t.Errorf("subpath: %q", out)
 	}
+	for sub, want := range map[string]string{"in/tool": "run", "opt/../opt/tool/.": "run", "opt/tool/run": "/m"} {
+		if out := d.OK(append(mount(",image-subpath="+sub), "ls", "/m")...); out != want {
+			t.Errorf("subpath %s: %q", sub, out)
+		}
+	}
 	d.Fails("cannot access path", append(mount(",image-subpath=none"), "true")...)
+	for _, sub := range []string{"out", "up"} {
+		d.Fails("escapes", append(mount(",image-subpath="+sub), "ls", "/m")...)
+	}
 	refused(t, d, "/containers/create", map[string]any{"Image": "busybox", "HostConfig": map[string]any{"Mounts": []any{map[string]any{
 		"Type": "image", "Source": "none", "Target": "/m"}}}}, 404, "No such image: none:latest")
 	refused(t, d, "/containers/create", map[string]any{"Image": "busybox", "HostConfig": map[string]any{"Mounts": []any{map[string]any{

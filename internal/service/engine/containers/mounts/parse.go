@@ -121,8 +121,8 @@ func inherit(set *collection, spec string, from Lookup) error {
 	rw := true
 	if hasMode {
 		o, err := parseMode(mode, false)
-		if err != nil {
-			return fault.Invalid("invalid mode for volumes-from: %s", mode)
+		if err != nil || o.noCopy { // what is inherited is there already
+			return fault.Invalid("invalid mode: %s", mode)
 		}
 		rw = o.rw
 	}

@@ -121,9 +121,9 @@ func TestPrecedence(t *testing.T) {
 	}
 	for spec, want := range map[string]string{
 		"gone":         "No such container: gone",
-		"donor:bogus":  "invalid mode for volumes-from: bogus",
+		"donor:bogus":  "invalid mode: bogus",
 		":ro":          `malformed volumes-from specification: ":ro"`,
-		"donor:nocopy": "",
+		"donor:nocopy": "invalid mode: nocopy",
 	} {
 		_, err := Parse(&container.Config{}, &container.HostConfig{VolumesFrom: []string{spec}}, from)
 		if got := fmt.Sprint(err); got != want && !(err == nil && want == "") {
