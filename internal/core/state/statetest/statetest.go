@@ -106,6 +106,13 @@ func each(t *testing.T, s state.Store) {
 	if seen != "abcd" {
 		t.Fatalf("order %q", seen)
 	}
+	all, err := state.ReadAll(ctx, s, "b", func(k string, doc []byte) string { return k + "=" + string(doc) })
+	if want := "[a=doc a a-copy=doc a b=doc b b-copy=doc b c=doc c c-copy=doc c d=doc d d-copy=doc d]"; err != nil || fmt.Sprint(all) != want {
+		t.Fatalf("all: %v %v", all, err)
+	}
+	if all, err := state.ReadAll(ctx, s, "none", func(string, []byte) bool { return true }); err != nil || len(all) != 0 {
+		t.Fatalf("all of an empty bucket: %v %v", all, err)
+	}
 	stop, n := errors.New("stop"), 0
 	if err := s.Each(ctx, "b", func(string, []byte) error { n++; return stop }); !errors.Is(err, stop) || n != 1 {
 		t.Fatalf("%v after %d", err, n)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -44,21 +45,11 @@ func (s *Service) Restore(ctx context.Context) error {
 
 // load reads the records into the index.
 func (s *Service) load(ctx context.Context) ([]*handle, error) {
-	var handles []*handle
-	err := s.deps.Store.Each(ctx, bucket, func(key string, doc []byte) error {
-		rec := &core.Record{}
-		if err := json.Unmarshal(doc, rec); err != nil || !rec.Whole(key) {
-			s.log.Error("container record cannot be read: its files stay until it is removed by its whole ID", "container", key, "error", err)
-			s.damaged.Store(key, true)
-			return nil
-		}
-		h := newHandle(rec)
-		handles = append(handles, h)
-		return nil
-	})
+	handles, err := state.ReadAll(ctx, s.deps.Store, bucket, s.read)
 	if err != nil {
 		return nil, fmt.Errorf("read containers: %w", err)
 	}
+	handles = slices.DeleteFunc(handles, func(h *handle) bool { return h == nil })
 	for _, h := range handles {
 		rec := h.record()
 		if _, ok := s.index.Reserve(rec.Name, rec.ID); !ok {
@@ -76,6 +67,17 @@ func (s *Service) load(ctx context.Context) ([]*handle, error) {
 		}
 	}
 	return handles, nil
+}
+
+// read makes a container of its record; nil when the record is damaged.
+func (s *Service) read(key string, doc []byte) *handle {
+	rec := &core.Record{}
+	if err := json.Unmarshal(doc, rec); err != nil || !rec.Whole(key) {
+		s.log.Error("container record cannot be read: its files stay until it is removed by its whole ID", "container", key, "error", err)
+		s.damaged.Store(key, true)
+		return nil
+	}
+	return newHandle(rec)
 }
 
 // adoptAll looks for the shims of all containers that ran, several at once: a shim that hangs must not hold up the others.
