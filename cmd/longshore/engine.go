@@ -40,6 +40,8 @@ func engineCommand() *cobra.Command {
 		},
 	}
 	cfg.AddFlags(c.Flags())
+	c.Version = fmt.Sprintf("%s (commit %s, %s)", version, commit, built)
+	c.SetVersionTemplate("longshore {{.Version}}\n")
 	return c
 }
 

@@ -149,6 +149,21 @@ func TestReload(t *testing.T) {
 		id := d.OK("create", "busybox")
 		return d.OK("inspect", "-f", "{{.HostConfig.ShmSize}} {{.HostConfig.IpcMode}} {{.HostConfig.CgroupnsMode}}", id) == "33554432 shareable private"
 	})
+	tool, err := exec.LookPath("runc")
+	must(t, err)
+	const away = "192.0.2.1:5000"
+	config(`{"runtimes": {"mine": {"path": "` + tool + `"}}, "insecure-registries": ["` + away + `"], "features": {"buildkit": false}, "shutdown-timeout": 7, "max-concurrent-downloads": 2}`)
+	harness.Eventually(t, patience, "a runtime more", func() bool { return d.Docker("run", "--rm", "--runtime", "mine", "busybox", "true").Code == 0 })
+	if out := d.OK("info", "-f", `{{with index .RegistryConfig.IndexConfigs "`+away+`"}}{{.Name}} {{.Secure}}{{end}}`); out != away+" false" {
+		t.Errorf("registries: %s", out)
+	}
+	if resp, err := d.Client().Get("http://d/_ping"); err != nil || resp.Header.Get("Builder-Version") == "2" {
+		t.Errorf("features: %v", err)
+	}
+	config(`{"runtimes": {}, "features": {}}`)
+	harness.Eventually(t, patience, "without it", func() bool {
+		return strings.Contains(d.Docker("run", "--rm", "--runtime", "mine", "busybox", "true").Err, "unknown or invalid runtime name: mine")
+	})
 	config(`{"labels": ["c=d"], "live-restore": "perhaps"}`)
 	harness.Eventually(t, patience, "a complaint", func() bool { return strings.Contains(d.Log(), "configuration not reloaded") })
 	if out := ask(); !strings.HasPrefix(out, "[a=b] true") {
@@ -296,6 +311,17 @@ func TestSystemd(t *testing.T) {
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		t.Error(resp.Status)
+	}
+}
+
+// TestVersionFlag: as dockerd, the daemon tells its version and ends.
+func TestVersionFlag(t *testing.T) {
+	t.Parallel()
+	for _, flag := range []string{"--version", "-v"} {
+		out, err := exec.Command(harness.Bin("longshore"), "engine", flag).CombinedOutput()
+		if err != nil || !strings.HasPrefix(string(out), "longshore ") {
+			t.Errorf("%v %s", err, out)
+		}
 	}
 }
 

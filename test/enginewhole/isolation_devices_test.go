@@ -24,6 +24,14 @@ func TestDevices(t *testing.T) {
 		if out := d.OK(append([]string{"run", "--rm"}, open...)...); out != "refused" {
 			t.Errorf("without a rule: %q", out)
 		}
+		if st, err := os.Stat("/dev/fuse"); err == nil && st.Mode()&os.ModeCharDevice != 0 { // any capability will do for it
+			fuse := []string{"busybox", "sh", "-c", "mknod /tmp/f c 10 229; exec 3<>/tmp/f && echo open || echo refused"}
+			for rule, want := range map[string]string{"c 10:* rwm": "open", "c 10:229 m": "refused"} {
+				if r := d.Docker(append([]string{"run", "--rm", "--device-cgroup-rule", rule}, fuse...)...); strings.TrimSpace(r.Out) != want && !(want == "refused" && r.Out == "") {
+					t.Errorf("rule %s: %q %s, want %s", rule, r.Out, r.Err, want)
+				}
+			}
+		}
 		rules := d.OK("run", "--rm", "--device-cgroup-rule", "c 42:* rmw", "--device-cgroup-rule", "b 7:1 r", "busybox", "sh", "-c", "cat /sys/fs/cgroup/devices/devices.list 2>/dev/null || true")
 		if rules != "" && (!strings.Contains(rules, "c 42:* rwm") || !strings.Contains(rules, "b 7:1 r")) {
 			t.Errorf("the group has %q", rules)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"slices"
 
@@ -45,10 +44,17 @@ func (c *Config) Reread() (*Config, error) {
 		}
 	}
 	next := *c
-	next.Runtimes, next.Features = maps.Clone(c.Runtimes), maps.Clone(c.Features)
+	// The decoder would add to maps and write into lists, which belong to c and to who reads it: what the file has is made anew.
+	anew := map[string]func(){
+		"runtimes": func() { next.Runtimes = nil }, "features": func() { next.Features = nil }, "labels": func() { next.Labels = nil },
+		"insecure-registries": func() { next.InsecureRegistry = nil }, "registry-mirrors": func() { next.RegistryMirrors = nil },
+		"authorization-plugins": func() { next.AuthorizationPlugins = nil },
+	}
 	for key := range there {
 		if !slices.Contains(reloadable, key) {
 			delete(there, key)
+		} else if empty, ok := anew[key]; ok {
+			empty()
 		}
 	}
 	changed, err := json.Marshal(there)
