@@ -38,7 +38,7 @@ func (s *supervisor) addControl(f *os.File) *control {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.controls[c] = struct{}{}
-	st := shimproto.State{Phase: s.phase, PID: s.pid, Exit: s.exit}
+	st := shimproto.State{Phase: s.phase, PID: s.pid, Exit: s.exit, Enters: s.door != nil}
 	c.send(shimproto.Frame{Kind: shimproto.Hello, Payload: st.Encode()})
 	return c
 }

@@ -3,8 +3,10 @@ package main
 import (
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
+	"longshore/cmd/longshore-shim/internal/enter"
 	"longshore/cmd/longshore-shim/internal/proc"
 	"longshore/internal/base/shimproto"
 )
@@ -92,7 +94,10 @@ func (s *supervisor) exec(r shimproto.ExecRequest) shimproto.Answer {
 		s.abandon(e)
 		return shimproto.Answer{Status: shimproto.Failed, Text: "the exec's stream did not come"}
 	}
-	pid, text, err := s.launchExec(e, t)
+	pid, text, err := s.enterExec(e, t, r.Plan), "", error(nil)
+	if pid == 0 && s.running() {
+		pid, text, err = s.launchExec(e, t, r.Plan)
+	}
 	switch {
 	case pid == 0 && !s.running(): // the container ended in the meantime, whatever the runtime made of that
 		s.abandon(e)
@@ -136,7 +141,49 @@ func (s *supervisor) joinStream(e *execution, t *task, r shimproto.ExecRequest) 
 	}
 }
 
-func (s *supervisor) launchExec(e *execution, t *task) (pid int, text string, err error) {
+// enterExec starts the process without the OCI runtime. 0 means that nothing of it has run and that the runtime is to try.
+func (s *supervisor) enterExec(e *execution, t *task, plan *shimproto.Plan) (pid int) {
+	if plan == nil || t.cfg.terminal || s.door == nil {
+		return 0
+	}
+	s.mu.Lock()
+	init := s.pid
+	s.mu.Unlock()
+	var in enter.Init
+	if err := s.reaper.Alive(init, func() (err error) {
+		in, err = enter.OpenInit(init)
+		return err
+	}); err != nil {
+		return 0
+	}
+	defer in.Close()
+	w, err := t.wire()
+	if err != nil {
+		return 0
+	}
+	defer w.close()
+	w.giveTo(int(plan.UID), int(plan.GID))
+	release := s.reaper.Hold()
+	defer release()
+	pid, err = s.door.Start(plan, in, w.child)
+	w.closeChild()
+	switch {
+	case pid == 0:
+		return 0
+	case err != nil:
+		s.reaper.Claim(pid, func(proc.Status) {})
+		return 0
+	}
+	t.joinPipes(w)
+	s.runs(e, t, pid)
+	if !s.running() { // it may have joined the container's groups after they were emptied
+		s.reaper.Signal(pid, syscall.SIGKILL)
+	}
+	return pid
+}
+
+// launchExec has the OCI runtime start the process. It finds its document in the run directory.
+func (s *supervisor) launchExec(e *execution, t *task, plan *shimproto.Plan) (pid int, text string, err error) {
 	base := s.cfg.Dir + "/exec-" + e.id
 	process, pidFile, logFile := s.cfg.Dir+"/"+shimproto.ExecFile(e.id), base+".pid", base+".log"
 	defer func() {
@@ -144,6 +191,11 @@ func (s *supervisor) launchExec(e *execution, t *task) (pid int, text string, er
 		os.Remove(pidFile)
 		os.Remove(logFile)
 	}()
+	if plan != nil {
+		if err := os.WriteFile(process, []byte(plan.Document), 0o600); err != nil {
+			return 0, "", err
+		}
+	}
 	release := s.reaper.Hold()
 	defer release()
 	pid, text, err = t.launch(launch{
@@ -154,11 +206,16 @@ func (s *supervisor) launchExec(e *execution, t *task) (pid int, text string, er
 	if err != nil || pid == 0 {
 		return 0, text, err
 	}
+	s.runs(e, t, pid)
+	return pid, "", nil
+}
+
+// runs notes the exec's process and follows its end. The caller holds the reaper.
+func (s *supervisor) runs(e *execution, t *task, pid int) {
 	s.mu.Lock()
 	e.pid = pid
 	s.mu.Unlock()
 	s.reaper.Claim(pid, func(st proc.Status) { go s.execEnded(e, t, st) })
-	return pid, "", nil
 }
 
 // abandon ends an exec that did not come to run.

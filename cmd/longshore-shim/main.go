@@ -19,14 +19,18 @@ import (
 	"runtime/debug"
 	"strconv"
 	"syscall"
+	"unsafe"
 
 	"longshore/cmd/longshore-shim/internal/logwriter"
 	"longshore/internal/base/pidone"
 	"longshore/internal/base/shimproto"
 )
 
-// prSetChildSubreaper is PR_SET_CHILD_SUBREAPER of prctl(2).
-const prSetChildSubreaper = 36
+// Of prctl(2).
+const (
+	prSetName           = 15
+	prSetChildSubreaper = 36
+)
 
 func main() {
 	if pidone.Named(os.Args[0]) { // bound into a container as its init
@@ -43,6 +47,9 @@ func main() {
 	if _, _, e := syscall.RawSyscall(syscall.SYS_PRCTL, prSetChildSubreaper, 1, 0); e != 0 {
 		die("prctl: " + e.Error())
 	}
+	name := [16]byte{} // started from a descriptor, we are called by its number
+	copy(name[:15], "longshore-shim")
+	syscall.RawSyscall(syscall.SYS_PRCTL, prSetName, uintptr(unsafe.Pointer(&name)), 0)
 	children := make(chan os.Signal, 1)
 	// Caught, not ignored, because children would inherit that: a shim ends with its container and by no polite request.
 	signal.Notify(children, syscall.SIGCHLD, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"longshore/cmd/longshore-shim/internal/enter"
 	"longshore/cmd/longshore-shim/internal/logwriter"
 	"longshore/cmd/longshore-shim/internal/proc"
 	"longshore/internal/base/shimproto"
@@ -24,8 +25,8 @@ const warnEvery = time.Minute
 type supervisor struct {
 	cfg      *shimproto.Config
 	reaper   *proc.Reaper
-	task     *task // the container's stdio
-	log      *logwriter.Writer
+	task     *task         // the container's stdio
+	door     *enter.Door   // nil: every exec takes the OCI runtime
 	finished chan struct{} // closed when nothing is left to do
 
 	mu       sync.Mutex // guards what follows
@@ -48,6 +49,9 @@ func newSupervisor(cfg *shimproto.Config) *supervisor {
 		controls: map[*control]struct{}{},
 		execs:    map[string]*execution{},
 	}
+	if enter.Possible() {
+		s.door = enter.New(cfg.CgroupDirs)
+	}
 	s.task = s.newTask(taskConfig{
 		terminal: cfg.Terminal, stdin: cfg.Stdin, stdout: true, stderr: true,
 		closeStdin: cfg.StdinOnce && !cfg.Terminal, height: cfg.Height, width: cfg.Width,
@@ -66,8 +70,8 @@ func (s *supervisor) run(spawner, listener *os.File, children <-chan os.Signal) 
 		}
 	}()
 	<-s.finished
-	if s.log != nil {
-		s.log.Close() // waits for a compression
+	if log := s.task.log; log != nil {
+		log.Close() // waits for a compression
 	}
 	os.Remove(s.cfg.Dir + "/" + shimproto.SocketName)
 	os.Exit(0)
@@ -152,7 +156,7 @@ func (s *supervisor) start() shimproto.Answer {
 
 func (s *supervisor) launchContainer() (pid int, text string, err error) {
 	cfg := s.cfg
-	s.log, err = logwriter.Open(logwriter.Config{
+	log, err := logwriter.Open(logwriter.Config{
 		Driver: cfg.LogDriver, Path: cfg.LogPath, MaxSize: cfg.LogMaxSize, MaxFiles: cfg.LogMaxFiles,
 		Compress: s.compressor(), Attrs: cfg.LogAttrs,
 	})
@@ -160,7 +164,7 @@ func (s *supervisor) launchContainer() (pid int, text string, err error) {
 		return 0, "", prefixed("failed to initialize logging driver: ", err)
 	}
 	s.task.oomBase = proc.OOMKills(cfg.OOMFiles)
-	s.task.logTo(s.log)
+	s.task.logTo(log)
 	release := s.reaper.Hold()
 	defer release()
 	pidFile := cfg.Dir + "/" + shimproto.InitPIDName

@@ -102,6 +102,9 @@ func (t *task) launch(l launch) (pid int, text string, err error) {
 	w.closeChild()
 	over := make(chan proc.Status, 1)
 	t.s.reaper.Claim(runtimePID, func(st proc.Status) { over <- st })
+	if d := t.s.door; d != nil {
+		t.s.reaper.Alive(runtimePID, func() error { d.Learn(runtimePID); return nil })
+	}
 	if st := <-over; st.Code != 0 {
 		return 0, w.words(l.logFile, st.Code), nil
 	}

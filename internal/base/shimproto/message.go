@@ -134,6 +134,8 @@ type State struct {
 	Phase Phase
 	PID   int
 	Exit  Exit // of Ended
+	// Enters: the shim starts execs that come with a Plan by itself. Shims of older versions do not say it.
+	Enters bool
 }
 
 // Encode makes the payload of Hello.
@@ -141,6 +143,7 @@ func (s State) Encode() []byte {
 	w := Writer{byte(s.Phase)}
 	w.Uint(uint64(s.PID))
 	s.Exit.Put(&w)
+	w.Bool(s.Enters)
 	return w
 }
 
@@ -152,6 +155,9 @@ func DecodeState(b []byte) (State, error) {
 	p := Parser{B: b[1:]}
 	s := State{Phase: Phase(b[0]), PID: int(p.Uint())}
 	s.Exit = ParseExit(&p)
+	if len(p.B) > 0 {
+		s.Enters = p.Bool()
+	}
 	return s, p.Err
 }
 
@@ -194,12 +200,15 @@ func DecodeAnswer(b []byte) (Answer, error) {
 	return a, p.Err
 }
 
-// ExecRequest asks for one more process; its OCI process document is the file ExecFile(ID) in the run directory.
+// ExecRequest asks for one more process; its OCI process document is in the Plan or, without one, the file ExecFile(ID) in
+// the run directory.
 type ExecRequest struct {
 	ID                    string
 	Terminal              bool
 	Stdin, Stdout, Stderr bool
 	Height, Width         uint16
+	// Plan is only for shims that have said Enters, and for execs without a terminal.
+	Plan *Plan
 }
 
 // HasStream tells whether a stream connection for this exec comes first.
@@ -218,6 +227,9 @@ func (e ExecRequest) Encode() []byte {
 	w.Bool(e.Stderr)
 	w.Uint(uint64(e.Height))
 	w.Uint(uint64(e.Width))
+	if e.Plan != nil {
+		e.Plan.put(&w)
+	}
 	return w
 }
 
@@ -226,6 +238,9 @@ func DecodeExec(b []byte) (ExecRequest, error) {
 	p := Parser{B: b}
 	e := ExecRequest{ID: p.String(), Terminal: p.Bool(), Stdin: p.Bool(), Stdout: p.Bool(), Stderr: p.Bool()}
 	e.Height, e.Width = uint16(p.Uint()), uint16(p.Uint())
+	if p.Err == nil && len(p.B) > 0 {
+		e.Plan = parsePlan(&p)
+	}
 	return e, p.Err
 }
 

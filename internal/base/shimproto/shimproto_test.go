@@ -46,7 +46,7 @@ func TestMessages(t *testing.T) {
 	if got, err := DecodeConfig(c.Encode()); err != nil || !reflect.DeepEqual(*got, c) {
 		t.Errorf("%+v %v", got, err)
 	}
-	s := State{Phase: Ended, PID: 5, Exit: Exit{Code: 137, AtUnixNano: 9, OOMKilled: true, Error: "e"}}
+	s := State{Phase: Ended, PID: 5, Exit: Exit{Code: 137, AtUnixNano: 9, OOMKilled: true, Error: "e"}, Enters: true}
 	if got, err := DecodeState(s.Encode()); err != nil || got != s {
 		t.Errorf("%+v %v", got, err)
 	}
@@ -56,6 +56,14 @@ func TestMessages(t *testing.T) {
 	}
 	e := ExecRequest{ID: "x", Terminal: true, Stdin: true, Stderr: true, Height: 1, Width: 2}
 	if got, err := DecodeExec(e.Encode()); err != nil || got != e || !got.HasStream() {
+		t.Errorf("%+v %v", got, err)
+	}
+	e.Terminal, e.Plan = false, &Plan{
+		Args: []string{"sh", "-c", "x"}, Env: []string{"A=b"}, Cwd: "/w", UID: 1 << 31, GID: 7, Groups: []uint32{7, 8}, Umask: 0o27,
+		Caps:    Caps{Bounding: 1 << 40, Effective: 3, Permitted: 3, Inheritable: 2, Ambient: 1},
+		Rlimits: []Rlimit{{Resource: 7, Soft: 1, Hard: 1<<64 - 1}}, NoNewPrivileges: true, SetScore: true, Score: -5, Filter: "/f", Document: "{}",
+	}
+	if got, err := DecodeExec(e.Encode()); err != nil || !reflect.DeepEqual(got, e) {
 		t.Errorf("%+v %v", got, err)
 	}
 	var b bytes.Buffer
@@ -68,12 +76,30 @@ func TestMessages(t *testing.T) {
 	}
 }
 
+// TestVersions: shims and daemons of different versions live beside one another.
+func TestVersions(t *testing.T) {
+	old := ExecRequest{ID: "x", Stdout: true}
+	if got, err := DecodeExec(old.Encode()); err != nil || got.Plan != nil {
+		t.Errorf("a request without a plan: %+v %v", got, err)
+	}
+	with := old
+	with.Plan = &Plan{Args: []string{"true"}}
+	if !bytes.HasPrefix(with.Encode(), old.Encode()) {
+		t.Error("the plan is not behind what an older shim reads")
+	}
+	hello := State{Phase: Running, PID: 5, Enters: true}.Encode()
+	if got, err := DecodeState(hello[:len(hello)-1]); err != nil || got.Enters || got.PID != 5 {
+		t.Errorf("the Hello of an older shim: %+v %v", got, err)
+	}
+}
+
 // FuzzDecode: nothing that comes over a socket makes a decoder fail otherwise than with ErrFrame, or take more memory
 // than was sent.
 func FuzzDecode(f *testing.F) {
 	c := Config{ID: "id", Runtime: []string{"a", "b"}}
 	f.Add(c.Encode())
 	f.Add(State{Phase: Running, PID: 1}.Encode())
+	f.Add(ExecRequest{ID: "x", Plan: &Plan{Args: []string{"a"}, Groups: []uint32{1}}}.Encode())
 	f.Add([]byte("\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if c, err := DecodeConfig(b); err == nil && len(c.Runtime) > len(b) {

@@ -38,6 +38,7 @@ func (c *Client) Adopt(ctx context.Context, l runtime.Launch) (runtime.Adopted, 
 	l = r.Launch
 	p, st, err := c.greet(l)
 	if err == nil && st.Phase != shimproto.Created {
+		p.stands(r.Ground)
 		p.hello(st)
 		return runtime.Adopted{Process: p}, nil
 	}
@@ -51,6 +52,7 @@ func (c *Client) Adopt(ctx context.Context, l runtime.Launch) (runtime.Adopted, 
 	if exit == nil && errors.Is(err, os.ErrDeadlineExceeded) {
 		p, err := c.adoptSilent(l)
 		if err == nil {
+			p.stands(r.Ground)
 			return runtime.Adopted{Process: p}, nil
 		}
 	}

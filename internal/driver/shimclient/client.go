@@ -29,7 +29,7 @@ import (
 
 // Client starts and finds shims.
 type Client struct {
-	shim string
+	shim program
 	log  *slog.Logger
 
 	mu     sync.Mutex // guards what follows
@@ -41,7 +41,7 @@ var _ runtime.Runtime = (*Client)(nil)
 
 // New makes a client that spawns the program at shimPath.
 func New(shimPath string, log *slog.Logger) *Client {
-	return &Client{shim: shimPath, log: log, live: map[*process]struct{}{}}
+	return &Client{shim: program{path: shimPath}, log: log, live: map[*process]struct{}{}}
 }
 
 // Close gives up all connections and waits for their readers. Containers go on; waiters get ErrUnavailable.
@@ -59,6 +59,7 @@ func (c *Client) Close() error {
 	for _, p := range all {
 		<-p.ended
 	}
+	c.shim.close()
 	return nil
 }
 
@@ -167,18 +168,26 @@ func (c *Client) fork(l runtime.Launch, listener int) (*process, error) {
 		return nil, err
 	}
 	defer unix.Close(report)
-	pid, err := syscall.ForkExec(c.shim, []string{"longshore-shim", l.ID}, &syscall.ProcAttr{
-		Dir: "/",
-		Env: environment(),
-		Files: []uintptr{uintptr(null), uintptr(null), uintptr(report),
-			shimproto.ControlFD: uintptr(pair[1]), shimproto.ListenFD: uintptr(listener)},
-		Sys: &syscall.SysProcAttr{Setsid: true},
+	pid := 0
+	err = c.shim.use(func(path string) (err error) {
+		pid, err = syscall.ForkExec(path, []string{"longshore-shim", l.ID}, &syscall.ProcAttr{
+			Dir: "/",
+			Env: environment(),
+			Files: []uintptr{uintptr(null), uintptr(null), uintptr(report),
+				shimproto.ControlFD: uintptr(pair[1]), shimproto.ListenFD: uintptr(listener)},
+			Sys: &syscall.SysProcAttr{Setsid: true},
+		})
+		return err
 	})
 	if err != nil {
 		conn.Close()
 		return nil, err
 	}
-	return c.connect(l, conn, pid)
+	p, err := c.connect(l, conn, pid)
+	if err == nil {
+		p.stands(groundOf(&l))
+	}
+	return p, err
 }
 
 // environment is ours without what speaks to this very process or tunes its Go runtime, which is set for a shim.

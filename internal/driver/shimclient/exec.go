@@ -77,13 +77,15 @@ func (e *execution) run(ctx context.Context, l runtime.ExecLaunch) error {
 	if err != nil {
 		return err
 	}
-	file := filepath.Join(p.l.Dir, shimproto.ExecFile(l.ID))
-	if err := os.WriteFile(file, b, 0o600); err != nil {
-		return fmt.Errorf("exec in container %s: %w", p.l.ID, err)
-	}
 	r := shimproto.ExecRequest{
 		ID: l.ID, Terminal: l.Terminal, Stdin: l.Stdin, Stdout: l.Stdout, Stderr: l.Stderr,
 		Height: uint16(l.ConsoleHeight), Width: uint16(l.ConsoleWidth),
+	}
+	file := filepath.Join(p.l.Dir, shimproto.ExecFile(l.ID))
+	if r.Plan = planOf(p.open(), &process, b); r.Plan == nil {
+		if err := os.WriteFile(file, b, 0o600); err != nil {
+			return fmt.Errorf("exec in container %s: %w", p.l.ID, err)
+		}
 	}
 	if r.HasStream() {
 		flags := streamFlags(runtime.AttachOptions{Stdin: l.Stdin, Stdout: l.Stdout, Stderr: l.Stderr})

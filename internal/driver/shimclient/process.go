@@ -20,12 +20,10 @@ import (
 type process struct {
 	c       *Client
 	l       runtime.Launch
-	conn    io.ReadWriteCloser
+	line    line
 	shimPID int           // our child that is to be reaped; 0 for an adopted one
 	ended   chan struct{} // closed when the connection has ended and the shim is reaped
 	exited  chan struct{} // closed when exit or err is set
-
-	wmu sync.Mutex // held while writing a frame
 
 	mu    sync.Mutex // guards what follows
 	calls map[uint32]chan shimproto.Answer
@@ -35,6 +33,19 @@ type process struct {
 	err   error // set instead of exit when this client was closed
 	execs map[string]*execution
 	over  bool // the connection has ended
+	way   way
+}
+
+// line is the control connection.
+type line struct {
+	conn io.ReadWriteCloser
+	mu   sync.Mutex // held while writing a frame
+}
+
+// way is what decides who starts an exec: the shim does it where it can and the container allows it.
+type way struct {
+	ground *ground
+	enters bool // the shim has said so
 }
 
 var _ runtime.Process = (*process)(nil)
@@ -43,7 +54,7 @@ var _ runtime.Process = (*process)(nil)
 func (c *Client) connect(l runtime.Launch, conn io.ReadWriteCloser, shimPID int) (*process, error) {
 	l.Spec = commandOnly(l.Spec) // the rest is up to a hundred kilobytes that nobody asks for again
 	p := &process{
-		c: c, l: l, conn: conn, shimPID: shimPID,
+		c: c, l: l, line: line{conn: conn}, shimPID: shimPID,
 		ended: make(chan struct{}), exited: make(chan struct{}),
 		calls: map[uint32]chan shimproto.Answer{}, execs: map[string]*execution{},
 	}
@@ -61,7 +72,7 @@ func (c *Client) connect(l runtime.Launch, conn io.ReadWriteCloser, shimPID int)
 // read receives frames until the connection ends.
 func (p *process) read() {
 	defer close(p.ended)
-	r := bufio.NewReaderSize(p.conn, 512)
+	r := bufio.NewReaderSize(p.line.conn, 512)
 	for {
 		f, err := shimproto.Read(r)
 		if err != nil {
@@ -69,7 +80,7 @@ func (p *process) read() {
 		}
 		p.receive(f)
 	}
-	p.conn.Close()
+	p.line.conn.Close()
 	p.mu.Lock()
 	child := p.shimPID
 	p.mu.Unlock()
@@ -82,6 +93,23 @@ func (p *process) read() {
 	p.c.mu.Lock()
 	delete(p.c.live, p)
 	p.c.mu.Unlock()
+}
+
+// stands notes what is known of the container.
+func (p *process) stands(g *ground) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.way.ground = g
+}
+
+// open is the ground for an exec that the shim may start by itself; nil when it is the runtime's.
+func (p *process) open() *ground {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.way.enters {
+		return nil
+	}
+	return p.way.ground
 }
 
 func (p *process) receive(f shimproto.Frame) {
@@ -122,7 +150,7 @@ func (p *process) receive(f shimproto.Frame) {
 
 func (p *process) hello(st shimproto.State) {
 	p.mu.Lock()
-	p.pid = st.PID
+	p.pid, p.way.enters = st.PID, st.Enters
 	p.mu.Unlock()
 	if st.Phase == shimproto.Ended {
 		p.finish(exitOf(p.l, st.Exit), nil)
@@ -148,7 +176,7 @@ func (p *process) release() {
 	p.mu.Lock()
 	p.shimPID = 0 // the shim goes on; whoever reaps orphans gets it
 	p.mu.Unlock()
-	p.conn.Close()
+	p.line.conn.Close()
 }
 
 // disconnected settles everything that waits for the shim.
@@ -181,9 +209,9 @@ func (p *process) disconnected() {
 }
 
 func (p *process) send(f shimproto.Frame) error {
-	p.wmu.Lock()
-	defer p.wmu.Unlock()
-	return f.Write(p.conn)
+	p.line.mu.Lock()
+	defer p.line.mu.Unlock()
+	return f.Write(p.line.conn)
 }
 
 // call sends a request and waits for its answer. An end of the shim is ErrUnavailable.

@@ -31,6 +31,8 @@ type launchRecord struct {
 	runtime.Launch
 	// PostStop: the specification has hooks that only the OCI runtime's own "delete" runs.
 	PostStop bool `json:",omitempty"`
+	// Ground is missing in records of older daemons.
+	Ground *ground `json:",omitempty"`
 }
 
 // writeBundle writes the specification, then the launch record, which says that the bundle is complete.
@@ -49,7 +51,7 @@ func writeBundle(l runtime.Launch) error {
 	if err := os.WriteFile(filepath.Join(l.Dir, specName), b, 0o600); err != nil {
 		return err
 	}
-	r := launchRecord{Launch: l, PostStop: spec.Hooks != nil && len(spec.Hooks.Poststop) > 0}
+	r := launchRecord{Launch: l, PostStop: spec.Hooks != nil && len(spec.Hooks.Poststop) > 0, Ground: groundOf(&l)}
 	r.Spec = commandOnly(l.Spec)
 	if b, err = json.Marshal(&r); err != nil {
 		return err

@@ -104,6 +104,17 @@ func (r *Reaper) Signal(pid int, sig syscall.Signal) error {
 	return syscall.Kill(pid, sig)
 }
 
+// Alive calls f while a claimed process that has not been reaped cannot be: its number is not another's meanwhile. The
+// process may have died.
+func (r *Reaper) Alive(pid int, f func() error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.waiting[pid] == nil {
+		return syscall.ESRCH
+	}
+	return f()
+}
+
 // Start runs argv with the given stdio inside the cgroup directories, in a mount namespace without the mounts to hide.
 // The caller holds the reaper's Hold and claims the pid.
 func Start(argv []string, stdio [3]uintptr, cgroups, hide []string) (pid int, err error) {
