@@ -3,7 +3,6 @@ package engineapi
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"io"
 	"maps"
 	"net/http"
@@ -50,13 +49,8 @@ func orStatus(status, def int) int {
 
 func (s *Server) writeJSON(w http.ResponseWriter, r *route.Request, v route.JSON) {
 	buf := buffers.Get().(*bytes.Buffer)
-	defer func() {
-		if buf.Cap() < 1<<20 {
-			buf.Reset()
-			buffers.Put(buf)
-		}
-	}()
-	if err := encode(buf, v.Body); err != nil {
+	defer giveBack(buf)
+	if err := encodeAnswer(buf, v.Body); err != nil {
 		s.fail(w, r.HTTP, r.Dialect, err)
 		return
 	}
@@ -68,17 +62,6 @@ func (s *Server) writeJSON(w http.ResponseWriter, r *route.Request, v route.JSON
 	h.Set("Content-Length", strconv.Itoa(buf.Len()))
 	w.WriteHeader(orStatus(v.Status, http.StatusOK))
 	_, _ = w.Write(buf.Bytes())
-}
-
-// encode writes one document and a newline. What the ladder has encoded already goes out as it is.
-func encode(w io.Writer, v any) error {
-	if b, ok := v.(route.Encoded); ok {
-		_, err := w.Write(append(b, '\n'))
-		return err
-	}
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
 }
 
 // errorLine is docker's last object of a progress stream that failed.
