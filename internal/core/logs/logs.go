@@ -24,11 +24,23 @@ type Message struct {
 	// Line holds the bytes as written, with the final newline when there was one. Valid only during the callback.
 	Line  []byte
 	Attrs map[string]string
+	// End is the place behind it.
+	End Place
+}
+
+// Place is a point between two entries: behind the one of that time that ends at the offset of a file, which is told by its
+// inode. It holds whatever the clock does. The zero Place is the log's beginning.
+type Place struct {
+	File   uint64
+	Offset int64
+	Time   time.Time
 }
 
 // ReadOptions selects lines. Zero times do not limit; Tail < 0 means all lines.
 type ReadOptions struct {
-	Since, Until   time.Time
+	Since, Until time.Time
+	// After begins behind a place, if its file is there as it was, and else behind its time.
+	After          Place
 	Tail           int
 	Follow         bool
 	Stdout, Stderr bool

@@ -123,6 +123,9 @@ func (p *pass) history() error {
 	}
 	defer set.close()
 	first := 0
+	if p.o.After != (logs.Place{}) {
+		first = p.resume(set)
+	}
 	if p.o.Tail >= 0 {
 		if first, err = p.tail(set); err != nil {
 			return err
@@ -147,6 +150,29 @@ func (p *pass) history() error {
 		}
 	}
 	return nil
+}
+
+// resume places the file of o.After there and tells which it is. Where the place cannot be found any more, entries up to its
+// time are left out.
+func (p *pass) resume(set segments) (first int) {
+	at := p.o.After
+	if i := set.after(at.File) - 1; i >= 0 && set[i].unpack() == nil && at.Offset <= set[i].size {
+		s := set[i]
+		// An inode is given out again: the entry that ends there must be the one that was meant.
+		if from, found, err := p.format.tail(s.f, at.Offset, 1); err == nil && found == 1 {
+			b := make([]byte, min(at.Offset-from, maxEntry+8))
+			if _, err := s.f.ReadAt(b, from); err == nil || isEOF(err) {
+				if m, n, err := p.format.decoder().decode(b); err == nil && m != nil && n == len(b) && m.Time.Equal(at.Time) {
+					s.off = at.Offset
+					return i
+				}
+			}
+		}
+	}
+	if behind := at.Time.Add(time.Nanosecond); behind.After(p.o.Since) {
+		p.o.Since = behind
+	}
+	return 0
 }
 
 // tail places the files so that the last o.Tail entries follow, and tells which file is the first to read.
@@ -203,7 +229,7 @@ func (p *pass) drain(s *segment, limit int64) error {
 			}
 		}
 		fill += n
-		used, err := p.consume(s, p.buf[:fill])
+		used, err := p.consume(s, p.buf[:fill], at)
 		at += int64(used)
 		s.off = at
 		if err != nil {
@@ -225,8 +251,8 @@ func (p *pass) drain(s *segment, limit int64) error {
 	}
 }
 
-// consume delivers the whole entries of b and tells how many bytes they were.
-func (p *pass) consume(s *segment, b []byte) (used int, err error) {
+// consume delivers the whole entries of b, which stands at an offset of the file, and tells how many bytes they were.
+func (p *pass) consume(s *segment, b []byte, at int64) (used int, err error) {
 	if s.dec == nil {
 		s.dec = p.format.decoder()
 	}
@@ -239,6 +265,7 @@ func (p *pass) consume(s *segment, b []byte) (used int, err error) {
 		if m == nil { // something that is no entry
 			continue
 		}
+		m.End = logs.Place{File: s.ino, Offset: at + int64(used), Time: m.Time}
 		if err := p.deliver(m); err != nil {
 			return used, err
 		}

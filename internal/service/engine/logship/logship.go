@@ -108,20 +108,18 @@ func (s *Service) Finish(ctx context.Context, id string) {
 	}
 }
 
-// cursor is the document in the store: everything up to Time has been sent.
-type cursor struct{ Time time.Time }
-
-func (s *Service) load(ctx context.Context, id string) time.Time {
-	var c cursor
+// load gives the place up to which everything has been sent.
+func (s *Service) load(ctx context.Context, id string) logs.Place {
+	var c logs.Place
 	doc, err := s.store.Get(ctx, bucket, id)
 	if err == nil && json.Unmarshal(doc, &c) != nil {
 		s.log.Warn("log cursor cannot be read, the log is sent from its beginning", "container", id)
 	}
-	return c.Time
+	return c
 }
 
-func (s *Service) save(ctx context.Context, id string, t time.Time) {
-	doc, err := json.Marshal(cursor{t})
+func (s *Service) save(ctx context.Context, id string, c logs.Place) {
+	doc, err := json.Marshal(c)
 	if err == nil {
 		err = s.store.Put(context.WithoutCancel(ctx), bucket, id, doc, state.Volatile)
 	}

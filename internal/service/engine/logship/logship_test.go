@@ -192,6 +192,39 @@ func TestHalfLine(t *testing.T) {
 	r.expect("2 e|2 e|1 half and half") // twice rather than never
 }
 
+// TestClockSetBack: what is written while the clock is behind what was sent already is sent, too, and once; so it is when
+// the file was rotated meanwhile. Where a file's place is another one's now, its time counts.
+func TestClockSetBack(t *testing.T) {
+	r := newRig(t)
+	r.log("stdout", "a\n", "b\n")
+	r.expect("1 a|1 b")
+	r.stop()
+	r.nanos -= int(time.Hour)
+	r.log("stdout", "c\n")
+	r.start()
+	r.log("stdout", "d\n")
+	r.expect("1 a|1 b|1 c|1 d")
+	r.stop()
+	r.nanos -= int(time.Hour)
+	r.log("stdout", "e\n")
+	if err := os.Rename(r.path, r.path+".1"); err != nil {
+		t.Fatal(err)
+	}
+	r.log("stderr", "f\n")
+	r.start()
+	r.expect("1 a|1 b|1 c|1 d|1 e|2 f")
+	r.stop()
+	if err := os.Remove(r.path + ".1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(r.path, 0); err != nil { // the same inode, with other entries in it
+		t.Fatal(err)
+	}
+	r.log("stderr", "g\n")
+	r.start()
+	r.expect("1 a|1 b|1 c|1 d|1 e|2 f|2 g")
+}
+
 // TestServerDown: a server that goes in the middle gets the rest when it is back.
 func TestServerDown(t *testing.T) {
 	r := newRig(t)

@@ -31,7 +31,7 @@ type ship struct {
 // item is a line on its way and what may be remembered once it is sent.
 type item struct {
 	line logs.Line
-	sent time.Time
+	sent logs.Place
 }
 
 func (s *ship) run(ctx context.Context) {
@@ -59,10 +59,7 @@ func (s *ship) run(ctx context.Context) {
 // read follows the log behind the cursor until it is done.
 func (s *ship) read(ctx context.Context, out chan<- item) {
 	from := s.svc.load(ctx, s.target.Origin.ID)
-	if !from.IsZero() {
-		from = from.Add(time.Nanosecond)
-	}
-	j := &joiner{}
+	j := &joiner{last: from}
 	send := func(i item) error {
 		select {
 		case out <- i:
@@ -72,7 +69,7 @@ func (s *ship) read(ctx context.Context, out chan<- item) {
 		}
 	}
 	err := s.svc.reader.Read(ctx, s.target.Source, logs.ReadOptions{
-		Since: from, Tail: -1, Follow: true, Stdout: true, Stderr: true, Done: s.done,
+		After: from, Tail: -1, Follow: true, Stdout: true, Stderr: true, Done: s.done,
 	}, func(m *logs.Message) error {
 		if i, whole := j.add(m); whole {
 			return send(i)
@@ -90,19 +87,24 @@ func (s *ship) read(ctx context.Context, out chan<- item) {
 }
 
 // joiner puts lines together that the log has in parts.
-type joiner struct{ parts [3]part }
+type joiner struct {
+	parts [3]part
+	last  logs.Place // behind what was added
+}
 
 type part struct {
 	text []byte
 	time time.Time
+	from logs.Place // in front of it
 }
 
 // add takes a message and gives a line when one is whole.
 func (j *joiner) add(m *logs.Message) (item, bool) {
 	p := &j.parts[m.Stream]
 	if len(p.text) == 0 {
-		p.time = m.Time
+		p.time, p.from = m.Time, j.last
 	}
+	j.last = m.End
 	n := len(m.Line)
 	whole := n > 0 && m.Line[n-1] == '\n'
 	if whole {
@@ -112,16 +114,16 @@ func (j *joiner) add(m *logs.Message) (item, bool) {
 	if !whole && len(p.text) < maxLine {
 		return item{}, false
 	}
-	return j.take(m.Stream, m.Time), true
+	return j.take(m.Stream, m.End), true
 }
 
 // take gives what there is of a stream's line. What may be remembered stops before the line that another stream has begun.
-func (j *joiner) take(stream logs.Stream, sent time.Time) item {
+func (j *joiner) take(stream logs.Stream, sent logs.Place) item {
 	p := j.parts[stream]
 	j.parts[stream] = part{}
 	for _, other := range j.parts {
-		if len(other.text) > 0 && !other.time.After(sent) {
-			sent = other.time.Add(-time.Nanosecond)
+		if len(other.text) > 0 {
+			sent = other.from
 		}
 	}
 	return item{logs.Line{Stream: stream, Time: p.time, Text: p.text}, sent}
@@ -130,8 +132,8 @@ func (j *joiner) take(stream logs.Stream, sent time.Time) item {
 // rest are the lines without an end.
 func (j *joiner) rest() (out []item) {
 	for stream := range j.parts {
-		if p := j.parts[stream]; len(p.text) > 0 {
-			out = append(out, j.take(logs.Stream(stream), p.time))
+		if len(j.parts[stream].text) > 0 {
+			out = append(out, j.take(logs.Stream(stream), j.last))
 		}
 	}
 	return out
@@ -146,9 +148,9 @@ func (s *ship) deliver(ctx context.Context, in <-chan item) {
 		}
 	}()
 	var saved time.Time // when
-	var sent, stored time.Time
+	var sent, stored logs.Place
 	remember := func() {
-		if sent.After(stored) {
+		if sent != stored {
 			s.svc.save(ctx, s.target.Origin.ID, sent)
 			stored, saved = sent, time.Now()
 		}
