@@ -34,7 +34,7 @@ func Compile(text string) (*Pattern, error) {
 	case !strings.ContainsAny(text, `*?[]{}\`):
 		p.literal = text
 		return p, nil
-	case under && !strings.ContainsAny(base, `*?[]{}\`):
+	case under && base != "" && !strings.ContainsAny(base, `*?[]{}\`):
 		p.below = base
 		return p, nil
 	}

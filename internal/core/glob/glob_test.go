@@ -20,6 +20,7 @@ func TestMatch(t *testing.T) {
 		{`a\*b`, "a*b", true}, {`a\*b`, "axb", false},
 		{"team.x/*", "teamyx/a", false},
 		{"a**", "ab", true}, {"a**", "ab/c", false},
+		{"/**", "a", false}, {"/**", "/a", true},
 	} {
 		p, err := Compile(c.pattern)
 		if err != nil {
@@ -42,6 +43,7 @@ func TestBadPatterns(t *testing.T) {
 
 func FuzzCompile(f *testing.F) {
 	f.Add("a/**/{b,c[0-9]}*", "a/b")
+	f.Add("/**", "0")
 	f.Fuzz(func(_ *testing.T, pattern, name string) {
 		if p, err := Compile(pattern); err == nil {
 			p.Match(name)
