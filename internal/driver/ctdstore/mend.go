@@ -84,7 +84,7 @@ func (s *Store) mend(ctx context.Context, l Layers) error {
 		if err != nil || dir == "" {
 			return err
 		}
-		err = restore(dir, func(fresh string) error {
+		err = s.restore(dir, func(fresh string) error {
 			s.log.Warn("a layer was lost and is unpacked again", "digest", l.Blobs[i].Digest)
 			if err := l.Fetched(ctx, i); err != nil {
 				return err
@@ -100,7 +100,7 @@ func (s *Store) mend(ctx context.Context, l Layers) error {
 	if err != nil || dir == "" {
 		return err
 	}
-	return restore(dir, func(fresh string) error { return writeBaseFiles(fresh, lowers) })
+	return s.restore(dir, func(fresh string) error { return writeBaseFiles(fresh, lowers) })
 }
 
 // directory is where a snapshot's files are; empty when there is no such snapshot.
@@ -112,8 +112,8 @@ func (s *Store) directory(ctx context.Context, name string) (string, error) {
 	return info.Labels[upperLabel], err
 }
 
-// restore fills a directory that is gone; it is there again when it is whole.
-func restore(dir string, fill func(fresh string) error) error {
+// restore fills a directory that is gone; it is there again when it is whole and on disk.
+func (s *Store) restore(dir string, fill func(fresh string) error) error {
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
@@ -127,7 +127,11 @@ func restore(dir string, fill func(fresh string) error) error {
 	if err := os.Mkdir(fresh, 0o755); err != nil {
 		return err
 	}
-	if err := fill(fresh); err != nil {
+	err := fill(fresh)
+	if err == nil {
+		err = s.persist()
+	}
+	if err != nil {
 		return errors.Join(err, os.RemoveAll(fresh))
 	}
 	return os.Rename(fresh, dir)
@@ -142,10 +146,5 @@ func (s *Store) unpackInto(ctx context.Context, l *layer, lowers []string) error
 	if err := l.apply(ctx, io.NewSectionReader(ra, 0, ra.Size())); err != nil {
 		return s.blame(ctx, l.blob.Digest, err)
 	}
-	for dir := range l.bare {
-		if err := inheritDir(l.root, lowers, dir); err != nil {
-			return err
-		}
-	}
-	return nil
+	return l.inherit(lowers)
 }

@@ -53,10 +53,11 @@ func (c contentStore) Writer(ctx context.Context, opts ...content.WriterOpt) (co
 	return c.inner.Writer(inNamespace(ctx), opts...)
 }
 
-// snapshotter also finds layers that were adopted under their chain ID.
+// snapshotter also finds layers that were adopted under their chain ID, and records none whose files are not on disk.
 type snapshotter struct {
 	inner   snapshots.Snapshotter
 	aliases *aliases
+	persist func() error
 }
 
 func (s snapshotter) Stat(ctx context.Context, key string) (snapshots.Info, error) {
@@ -84,6 +85,14 @@ func (s snapshotter) View(ctx context.Context, key, parent string, opts ...snaps
 }
 
 func (s snapshotter) Commit(ctx context.Context, name, key string, opts ...snapshots.Opt) error {
+	if err := s.persist(); err != nil {
+		return err
+	}
+	return s.commitPersisted(ctx, name, key, opts...)
+}
+
+// commitPersisted is Commit for files that persist has put on disk already.
+func (s snapshotter) commitPersisted(ctx context.Context, name, key string, opts ...snapshots.Opt) error {
 	return s.inner.Commit(inNamespace(ctx), name, key, opts...)
 }
 

@@ -57,7 +57,7 @@ type Store struct {
 	content content.Store
 	images  *imageStore
 	leases  leases.Manager
-	snaps   snapshots.Snapshotter
+	snaps   snapshotter
 	aliases *aliases
 
 	layerWork
@@ -68,9 +68,10 @@ type Store struct {
 
 // layerWork is shared by those who need the same layers.
 type layerWork struct {
-	unpacking singleflight.Group // by chain ID: two users of one image share the work
-	sizes     sync.Map           // the size of committed snapshots by name, which never changes
-	places    sync.Map           // the place of writable snapshots by key, which never changes either
+	unpacking singleflight.Group     // by chain ID: two users of one image share the work
+	sync      func(dir string) error // syncfs, but in a test
+	sizes     sync.Map               // the size of committed snapshots by name, which never changes
+	places    sync.Map               // the place of writable snapshots by key, which never changes either
 }
 
 // Open opens or creates the stores below dataRoot. It fails when another process has them open. What a killed process
@@ -79,7 +80,7 @@ func Open(ctx context.Context, dataRoot string, log *slog.Logger) (*Store, error
 	if err := os.MkdirAll(dataRoot, 0o711); err != nil {
 		return nil, fmt.Errorf("make data root: %w", err)
 	}
-	s := &Store{root: dataRoot, log: log, dirty: make(chan struct{}, 1)}
+	s := &Store{root: dataRoot, log: log, dirty: make(chan struct{}, 1), layerWork: layerWork{sync: syncfs}}
 	var err error
 	s.bolt, err = bolt.Open(filepath.Join(dataRoot, "metadata.db"), 0o600, &bolt.Options{
 		Timeout: time.Second, FreelistType: bolt.FreelistMapType, NoFreelistSync: true,
@@ -101,7 +102,7 @@ func (s *Store) build(ctx context.Context, dataRoot string) error {
 	if err != nil {
 		return fmt.Errorf("open content store: %w", err)
 	}
-	s.backend, err = overlay.NewSnapshotter(filepath.Join(dataRoot, "snapshots"), overlay.AsynchronousRemove, overlay.WithUpperdirLabel)
+	s.backend, err = overlay.NewSnapshotter(s.snapshotsDir(), overlay.AsynchronousRemove, overlay.WithUpperdirLabel)
 	if err != nil {
 		return fmt.Errorf("open snapshotter: %w", err)
 	}
@@ -116,7 +117,7 @@ func (s *Store) build(ctx context.Context, dataRoot string) error {
 	})
 	s.content = contentStore{s.db.ContentStore()}
 	s.aliases = &aliases{inner: s.db.Snapshotter(SnapshotterName)}
-	s.snaps = snapshotter{s.aliases.inner, s.aliases}
+	s.snaps = snapshotter{s.aliases.inner, s.aliases, s.persist}
 	s.leases = leaseManager{metadata.NewLeaseManager(s.db), s.aliases}
 	s.images = &imageStore{inner: metadata.NewImageStore(s.db)}
 	return s.loadAdopted(ctx)

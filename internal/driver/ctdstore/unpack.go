@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"path"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -148,14 +147,32 @@ func (s *Store) deepest(ctx context.Context, chains []digest.Digest) (int, error
 	return 0, nil
 }
 
-// commitAll puts finished layers on top of each other, bottom first.
+// commitAll waits for the layers above those that are there already, puts their files on disk, once for all of them, and
+// then puts them on top of each other, bottom first.
 func (s *Store) commitAll(ctx context.Context, l Layers, layers []*layer, chains []digest.Digest, from int) error {
+	below := ""
+	if from > 0 {
+		below = chains[from-1].String()
+	}
+	lowers, err := s.directories(ctx, below)
+	if err != nil {
+		return err
+	}
 	for i := from; i < len(chains); i++ {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-layers[i].ready:
 		}
+		if err := layers[i].inherit(lowers); err != nil {
+			return fmt.Errorf("layer %s: %w", l.Blobs[i].Digest, err)
+		}
+		lowers = append([]string{layers[i].root}, lowers...)
+	}
+	if err := s.persist(); err != nil {
+		return err
+	}
+	for i := from; i < len(chains); i++ {
 		parent := ""
 		if i > 0 {
 			parent = s.SnapshotName(ctx, chains[i-1].String())
@@ -168,6 +185,20 @@ func (s *Store) commitAll(ctx context.Context, l Layers, layers []*layer, chains
 		}
 	}
 	return nil
+}
+
+// directories are those of a committed snapshot and of all below it, topmost first.
+func (s *Store) directories(ctx context.Context, name string) ([]string, error) {
+	var dirs []string
+	for name != "" {
+		info, err := s.snaps.Stat(ctx, name)
+		if err != nil {
+			return nil, fmt.Errorf("directory of snapshot %s: %w", name, err)
+		}
+		dirs = append(dirs, info.Labels[upperLabel])
+		name = info.Parent
+	}
+	return dirs, nil
 }
 
 func (s *Store) discard(ctx context.Context, layers []*layer) {
@@ -288,17 +319,13 @@ func (l *layer) note(seen map[string]bool, h *tar.Header) {
 	}
 }
 
+// commit records a layer whose files are on disk.
 func (l *layer) commit(ctx context.Context, name, parent string) error {
 	var opts []snapshots.Opt
 	if parent != "" {
-		if len(l.bare) > 0 {
-			if err := l.inherit(ctx, parent); err != nil {
-				return err
-			}
-		}
 		opts = append(opts, snapshots.WithParent(parent))
 	}
-	err := l.store.snaps.Commit(ctx, name, l.key, opts...)
+	err := l.store.snaps.commitPersisted(ctx, name, l.key, opts...)
 	if errdefs.IsAlreadyExists(err) { // unpacked by someone else, the builder for one
 		return nil
 	}
@@ -306,20 +333,10 @@ func (l *layer) commit(ctx context.Context, name, parent string) error {
 	return err
 }
 
-// inherit gives directories that the layer does not describe the metadata that they have in the layers below.
-func (l *layer) inherit(ctx context.Context, parent string) error {
-	key := "inherit-" + l.key
-	mounts, err := l.store.snaps.View(ctx, key, parent)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err := l.store.snaps.Remove(context.WithoutCancel(ctx), key); err != nil {
-			l.store.log.Warn("view not removed", "key", key, "error", err)
-		}
-	}()
+// inherit gives directories that the layer does not describe the metadata that they have in the layers below, topmost first.
+func (l *layer) inherit(lowers []string) error {
 	for dir := range l.bare {
-		if err := inheritDir(filepath.Clean(l.root), lowerDirs(mounts), dir); err != nil {
+		if err := inheritDir(l.root, lowers, dir); err != nil {
 			return fmt.Errorf("metadata of %q: %w", dir, err)
 		}
 	}
