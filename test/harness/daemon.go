@@ -32,6 +32,8 @@ type Daemon struct {
 	Command string
 	// Env is added to the daemon's environment.
 	Env []string
+	// Under is a command that the daemon is an argument of, if any; it must become the daemon.
+	Under []string
 
 	cmd     *exec.Cmd
 	log     *os.File
@@ -126,11 +128,11 @@ func (d *Daemon) Up() {
 	if err != nil {
 		d.T.Fatal(err)
 	}
-	argv := append([]string{
-		"--net=/run/netns/" + d.NetNS, Bin("longshore"), d.Command, "-H", "unix://" + d.Socket,
+	argv := append([]string{"--net=/run/netns/" + d.NetNS}, d.Under...)
+	argv = append(argv, Bin("longshore"), d.Command, "-H", "unix://"+d.Socket,
 		"--data-root", d.DataRoot(), "--exec-root", d.ExecRoot(), "--pidfile", filepath.Join(d.Dir, "pid"),
-		"--config-file", d.configFile(), "--cgroup-parent", "/" + filepath.Base(d.Dir),
-	}, d.Args...)
+		"--config-file", d.configFile(), "--cgroup-parent", "/"+filepath.Base(d.Dir))
+	argv = append(argv, d.Args...)
 	d.cmd = exec.Command("nsenter", argv...)
 	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
