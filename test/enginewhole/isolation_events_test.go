@@ -313,6 +313,8 @@ func TestDiskUsage(t *testing.T) {
 	d := harness.Start(t)
 	d.Busybox()
 	d.OK("run", "--name", "writer", "-v", "data:/d", "busybox", "sh", "-c", "head -c 3000000 /dev/zero > /big; head -c 1000000 /dev/zero > /d/f")
+	// A second name of a file, a link (of 3 bytes), a directory and a file with a hole (of 700,000).
+	d.OK("run", "--rm", "-v", "odd:/d", "busybox", "sh", "-c", "mkdir -p /d/sub/deep; head -c 1000 /dev/zero > /d/sub/f; ln /d/sub/f /d/again; ln -s sub /d/link; truncate -s 700000 /d/sub/deep/hole; ln -s /etc /d/out")
 	d.OK("volume", "create", "idle")
 	write(t, filepath.Join(d.DataRoot(), "volumes/idle/_data/f"), strings.Repeat("x", 500))
 	d.OK("commit", "writer", "bigger")
@@ -347,6 +349,9 @@ func TestDiskUsage(t *testing.T) {
 	sizes := map[string][2]int64{}
 	for _, v := range u.Volumes {
 		sizes[v.Name] = [2]int64{v.UsageData.Size, v.UsageData.RefCount}
+	}
+	if want := int64(1000 + 3 + 700000 + 4); sizes["odd"] != [2]int64{want, 0} {
+		t.Errorf("the volume with links and holes has %v, want %d", sizes["odd"], want)
 	}
 	if sizes["data"] != [2]int64{1000000, 1} || sizes["idle"] != [2]int64{500, 0} {
 		t.Errorf("volumes: %v", sizes)

@@ -2,6 +2,7 @@ package logservers
 
 import (
 	"bufio"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -273,16 +274,22 @@ func message(r *msgp.Reader) (m fluent.MessageExt, err error) {
 	return m, err
 }
 
-// TestFluentd speaks fluentd's forward protocol, with acknowledgements and without.
+// TestFluentd speaks fluentd's forward protocol, with acknowledgements and without, over TCP and TLS.
 func TestFluentd(t *testing.T) {
 	t.Parallel()
-	d := harness.Start(t)
+	dir := t.TempDir()
+	certificates(t, dir)
+	pair, err := tls.LoadX509KeyPair(dir+"/cert.pem", dir+"/key.pem")
+	must(t, err)
+	d := harness.New(t)
+	d.Env = []string{"SSL_CERT_FILE=" + dir + "/ca.pem"} // whom the daemon trusts
+	d.Up()
 	d.Busybox()
 	var in inbox
 	var mu sync.Mutex
 	var last fluent.MessageExt
 	forgetful := true // the first connection takes a message and says nothing
-	s := newServer(d, func(c net.Conn) {
+	forward := func(c net.Conn) {
 		r, w := msgp.NewReader(c), msgp.NewWriter(c)
 		for {
 			m, err := message(r)
@@ -311,12 +318,20 @@ func TestFluentd(t *testing.T) {
 			mu.Unlock()
 			in.add(text)
 		}
-	})
+	}
+	s := newServer(d, forward)
 	interrupted(d, s, &in, "--log-driver=fluentd", "--log-opt", "fluentd-address="+s.addr, "--log-opt", "fluentd-request-ack=true")
 
-	for _, more := range [][]string{nil, {"--log-opt", "fluentd-async=true", "--log-opt", "fluentd-sub-second-precision=true"}} {
+	secure := newServer(d, func(c net.Conn) { forward(tls.Server(c, &tls.Config{Certificates: []tls.Certificate{pair}})) })
+	for _, more := range [][]string{
+		{"fluentd-address=tcp://" + s.addr}, {"fluentd-address=" + s.addr, "fluentd-async=true", "fluentd-sub-second-precision=true"},
+		{"fluentd-address=tls://" + secure.addr, "fluentd-request-ack=true", "fluentd-sub-second-precision=1", "fluentd-write-timeout=20s"},
+	} {
 		began := time.Now().Add(-time.Second)
-		args := append([]string{"run", "--rm", "--name", "web", "--log-driver", "fluentd", "--log-opt", "fluentd-address=tcp://" + s.addr}, more...)
+		args := []string{"run", "--rm", "--name", "web", "--log-driver", "fluentd"}
+		for _, o := range more {
+			args = append(args, "--log-opt", o)
+		}
 		text := "said " + strconv.Itoa(len(more))
 		d.OK(append(append(args, chosen...), "busybox", "sh", "-c", "echo "+text+" >&2")...)
 		harness.Eventually(t, patience, text, func() bool { return slices.Contains(in.all(), text) })
