@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"longshore/internal/core/cgroup"
 	"longshore/internal/core/fault"
 )
 
@@ -27,6 +28,16 @@ func poll(ctx context.Context, f func() (bool, error)) error {
 // freezeLimit bounds the wait for the kernel; a process in uninterruptible sleep may hold it up.
 const freezeLimit = 10 * time.Second
 
+// awaitFrozen polls until a group is frozen; one that does not get there is thawed.
+func awaitFrozen(ctx context.Context, name string, g cgroup.Group, frozen func() (bool, error)) error {
+	limited, cancel := context.WithTimeout(ctx, freezeLimit)
+	defer cancel()
+	if err := poll(limited, frozen); err != nil {
+		return errors.Join(fmt.Errorf("freeze cgroup %s: %w", name, err), g.Thaw(context.WithoutCancel(ctx)))
+	}
+	return nil
+}
+
 // Freeze stops every process of the group. The v1 freezer can hang half-way when processes fork meanwhile; thawing for a
 // moment lets it begin anew. On failure the group is left thawed.
 func (g *groupV1) Freeze(ctx context.Context) error {
@@ -34,10 +45,8 @@ func (g *groupV1) Freeze(ctx context.Context) error {
 	if dir == "" {
 		return fault.Invalid("cgroup not configured for container: the freezer controller is not mounted")
 	}
-	limited, cancel := context.WithTimeout(ctx, freezeLimit)
-	defer cancel()
 	tries := 0
-	err := poll(limited, func() (bool, error) {
+	return awaitFrozen(ctx, g.path, g, func() (bool, error) {
 		if tries++; tries%25 == 0 {
 			if err := write(dir, "freezer.state", "THAWED"); err != nil {
 				return false, err
@@ -49,10 +58,6 @@ func (g *groupV1) Freeze(ctx context.Context) error {
 		state, err := read(dir, "freezer.state")
 		return string(state) == "FROZEN", err
 	})
-	if err != nil {
-		return errors.Join(fmt.Errorf("freeze cgroup %s: %w", g.path, err), write(dir, "freezer.state", "THAWED"))
-	}
-	return nil
 }
 
 // Thaw lets a frozen group go on.

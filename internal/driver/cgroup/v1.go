@@ -49,10 +49,7 @@ func (m *V1) Create(ctx context.Context, path string, r *specs.LinuxResources) (
 			return nil, errors.Join(fmt.Errorf("create cgroup %s: %w", path, err), g.Remove(context.WithoutCancel(ctx)))
 		}
 	}
-	if err := g.apply(r, true); err != nil {
-		return nil, errors.Join(err, g.Remove(context.WithoutCancel(ctx)))
-	}
-	return g, nil
+	return begin(ctx, path, g, r)
 }
 
 // Open finds a group that exists in at least one hierarchy.
@@ -194,8 +191,6 @@ func (g *groupV1) dir(controller string) string {
 	}
 	return ""
 }
-
-func (g *groupV1) Update(_ context.Context, r *specs.LinuxResources) error { return g.apply(r, false) }
 
 // PIDs lists each process once, though it is in every hierarchy.
 func (g *groupV1) PIDs(context.Context) ([]int, error) { return pidsBelow(g.Dirs()...) }

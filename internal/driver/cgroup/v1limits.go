@@ -1,6 +1,7 @@
 package cgroupfs
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -11,22 +12,8 @@ import (
 	"longshore/internal/core/fault"
 )
 
-// apply writes the given limits; a nil one is left as it is. Device rules are set at creation only: an update of limits
-// must not shut out devices that were added while the container runs.
-func (g *groupV1) apply(r *specs.LinuxResources, create bool) error {
-	if r == nil {
-		return nil
-	}
-	steps := []func(*specs.LinuxResources) error{g.setMemory, g.setCPU, g.setCpuset, g.setPids, g.setBlkio, g.setHugetlb}
-	if create {
-		steps = append(steps, g.setDevices)
-	}
-	for _, step := range steps {
-		if err := step(r); err != nil {
-			return fmt.Errorf("cgroup %s: %w", g.path, err)
-		}
-	}
-	return nil
+func (g *groupV1) Update(_ context.Context, r *specs.LinuxResources) error {
+	return apply(g.path, r, g.setMemory, g.setCPU, g.setCpuset, g.setPids, g.setBlkio, g.setHugetlb)
 }
 
 // missing is the error for a limit whose controller is not there.

@@ -42,10 +42,7 @@ func (m *V2) Create(ctx context.Context, path string, r *specs.LinuxResources) (
 	if err := m.makeDir(path); err != nil {
 		return nil, fmt.Errorf("create cgroup %s: %w", path, err)
 	}
-	if err := g.apply(r, true); err != nil {
-		return nil, errors.Join(err, g.Remove(context.WithoutCancel(ctx)))
-	}
-	return g, nil
+	return begin(ctx, g.dir, g, r)
 }
 
 // Open finds an existing group.
@@ -133,8 +130,6 @@ type groupV2 struct {
 
 func (g *groupV2) Dirs() []string { return []string{g.dir} }
 
-func (g *groupV2) Update(_ context.Context, r *specs.LinuxResources) error { return g.apply(r, false) }
-
 func (g *groupV2) PIDs(context.Context) ([]int, error) { return pidsBelow(g.dir) }
 
 // OOMKills counts the processes that the kernel killed in the group for want of memory.
@@ -152,12 +147,7 @@ func (g *groupV2) Freeze(ctx context.Context) error {
 	if err := write(g.dir, "cgroup.freeze", "1"); err != nil {
 		return err
 	}
-	limited, cancel := context.WithTimeout(ctx, freezeLimit)
-	defer cancel()
-	if err := poll(limited, func() (bool, error) { return g.event("frozen") }); err != nil {
-		return errors.Join(fmt.Errorf("freeze cgroup %s: %w", g.dir, err), write(g.dir, "cgroup.freeze", "0"))
-	}
-	return nil
+	return awaitFrozen(ctx, g.dir, g, func() (bool, error) { return g.event("frozen") })
 }
 
 // Thaw lets a frozen group go on.

@@ -1,6 +1,7 @@
 package cgroupfs
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -12,21 +13,8 @@ import (
 	"longshore/internal/core/fault"
 )
 
-// apply writes the given limits; a nil one is left as it is. As with v1, device rules belong to creation.
-func (g *groupV2) apply(r *specs.LinuxResources, create bool) error {
-	if r == nil {
-		return nil
-	}
-	steps := []func(*specs.LinuxResources) error{g.setMemory, g.setCPU, g.setIO, g.setOther}
-	if create {
-		steps = append(steps, g.setDevices)
-	}
-	for _, step := range steps {
-		if err := step(r); err != nil {
-			return fmt.Errorf("cgroup %s: %w", g.dir, err)
-		}
-	}
-	return nil
+func (g *groupV2) Update(_ context.Context, r *specs.LinuxResources) error {
+	return apply(g.dir, r, g.setMemory, g.setCPU, g.setIO, g.setOther)
 }
 
 // max is how v2 writes a number where docker's -1 means "no bound".
