@@ -72,6 +72,15 @@ func FuzzRetryAfter(f *testing.F) {
 func TestParts(t *testing.T) {
 	const blob = "0123456789"
 	d := ocispec.Descriptor{Digest: digest.FromString(blob), Size: int64(len(blob))}
+	says := func(contentRange string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Range") != "" {
+				w.Header().Set("Content-Range", contentRange)
+				w.WriteHeader(http.StatusPartialContent)
+			}
+			_, _ = io.WriteString(w, blob)
+		}
+	}
 	for name, c := range map[string]struct {
 		answer func(w http.ResponseWriter, r *http.Request)
 		tag    string
@@ -94,20 +103,8 @@ func TestParts(t *testing.T) {
 			}
 			_, _ = io.WriteString(w, blob)
 		}, "", 0},
-		"another part": {func(w http.ResponseWriter, r *http.Request) {
-			if r.Header.Get("Range") != "" {
-				w.Header().Set("Content-Range", "bytes 2-9/10")
-				w.WriteHeader(http.StatusPartialContent)
-			}
-			_, _ = io.WriteString(w, blob)
-		}, "", 0},
-		"of something else": {func(w http.ResponseWriter, r *http.Request) {
-			if r.Header.Get("Range") != "" {
-				w.Header().Set("Content-Range", "bytes 4-9/12")
-				w.WriteHeader(http.StatusPartialContent)
-			}
-			_, _ = io.WriteString(w, blob)
-		}, "", 0},
+		"another part":      {says("bytes 2-9/10"), "", 0},
+		"of something else": {says("bytes 4-9/12"), "", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

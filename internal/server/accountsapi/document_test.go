@@ -1,39 +1,22 @@
 package accountsapi
 
 import (
+	"maps"
 	"strings"
 	"testing"
 
-	"github.com/getkin/kin-openapi/openapi3"
-
-	"longshore/internal/server/registryapi/apidoc"
+	"longshore/internal/server/registryapi/apidoc/apidoctest"
 )
 
 // TestDescribed: every path is in the description of the API, with its methods.
 func TestDescribed(t *testing.T) {
-	doc, err := openapi3.NewLoader().LoadFromData(apidoc.Document)
-	if err != nil {
-		t.Fatal(err)
-	}
-	check := func(path string, method string) {
-		item := doc.Paths.Value(path)
-		if item == nil || item.GetOperation(method) == nil {
-			t.Errorf("%s %s is not described", method, path)
-		}
-	}
 	for path, methods := range endpoints {
 		path = Path + path
 		if !strings.Contains(path, ".css") {
 			path += "/"
 		}
-		for m := range methods {
-			check(path, m)
-		}
+		apidoctest.Described(t, path, maps.Keys(methods))
 	}
-	for m := range userOperations {
-		check(Path+"users/{username}/", m)
-	}
-	for m := range emailOperations {
-		check(Path+"users/{username}/emails/", m)
-	}
+	apidoctest.Described(t, Path+"users/{username}/", maps.Keys(userOperations))
+	apidoctest.Described(t, Path+"users/{username}/emails/", maps.Keys(emailOperations))
 }
