@@ -122,7 +122,7 @@ func TestRestartPoliciesAtStart(t *testing.T) {
 		"none": "exited", "kept": "exited", "created": "created",
 	} {
 		var got string
-		if !within(10*time.Second, func() bool {
+		if !harness.Within(10*time.Second, func() bool {
 			got = d.OK("inspect", "-f", "{{.State.Status}}", name)
 			return got == want
 		}) {

@@ -51,7 +51,7 @@ func TestNothingGrows(t *testing.T) {
 	d.CheckLeaks()
 	steady := func() (goroutines, descriptors int) { // prepared namespaces and idle connections come and go
 		goroutines, descriptors = d.Footprint()
-		within(2*time.Second, func() bool {
+		harness.Within(2*time.Second, func() bool {
 			g, f := d.Footprint()
 			goroutines, descriptors = min(g, goroutines), min(f, descriptors)
 			return false

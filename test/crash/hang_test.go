@@ -1,7 +1,6 @@
 package crash
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,13 +18,7 @@ const patience = 5 * time.Second
 // prompt runs a docker command that must not wait for a container that hangs.
 func prompt(t *testing.T, d *harness.Daemon, args ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	r := d.Exec(ctx, nil, "docker", args...)
-	if r.Code != 0 {
-		t.Errorf("docker %s beside a container that hangs: exit %d within %v\n%s%s", strings.Join(args, " "), r.Code, patience, r.Out, r.Err)
-	}
-	return strings.TrimSpace(r.Out)
+	return d.Prompt(t, patience, args...)
 }
 
 // everybodyElse does what other clients do while one container hangs.
@@ -54,21 +47,6 @@ func everybodyElse(t *testing.T, d *harness.Daemon, hung string) {
 	prompt(t, d, "restart", "-t", "0", "other")
 }
 
-// inBackground starts a command that is going to hang and ends it with the test.
-func inBackground(t *testing.T, d *harness.Daemon, args ...string) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		d.Exec(ctx, nil, "docker", args...)
-	}()
-	t.Cleanup(func() {
-		cancel()
-		<-done
-	})
-}
-
 // TestHungShim: a shim that does not answer holds up requests to its container only, and the start of a daemon a little.
 func TestHungShim(t *testing.T) {
 	t.Parallel()
@@ -84,9 +62,9 @@ func TestHungShim(t *testing.T) {
 		}
 	}
 	stopped(syscall.SIGSTOP)
-	inBackground(t, d, "exec", id, "true")
-	inBackground(t, d, "stop", "-t", "100", id)
-	inBackground(t, d, "attach", id)
+	d.InBackground(t, "exec", id, "true")
+	d.InBackground(t, "stop", "-t", "100", id)
+	d.InBackground(t, "attach", id)
 	everybodyElse(t, d, id)
 	d.Kill()
 	d.Up()
@@ -111,10 +89,10 @@ func TestFrozenContainer(t *testing.T) {
 	d.OK("run", "-d", "--name", "other", "busybox", "sleep", "100000")
 	id := d.OK("run", "-d", "busybox", "sh", "-c", "echo up; sleep 100000")
 	d.Freeze(id)
-	inBackground(t, d, "exec", id, "true")
-	inBackground(t, d, "stop", "-t", "1", id)
+	d.InBackground(t, "exec", id, "true")
+	d.InBackground(t, "stop", "-t", "1", id)
 	everybodyElse(t, d, id)
-	inBackground(t, d, "rm", "-f", id)
+	d.InBackground(t, "rm", "-f", id)
 	everybodyElse(t, d, id)
 	d.Kill()
 	d.Up()
@@ -143,10 +121,10 @@ func TestStuckRuntime(t *testing.T) {
 	}
 	d.OK("run", "-d", "--name", "other", "busybox", "sleep", "100000")
 	id := d.OK("create", "--runtime", "stuck", "busybox", "sleep", "100000")
-	inBackground(t, d, "start", id)
+	d.InBackground(t, "start", id)
 	harness.Eventually(t, 10*time.Second, "the runtime hangs", func() bool { return d.Shim(id) != 0 })
 	everybodyElse(t, d, id)
-	inBackground(t, d, "rm", "-f", id)
+	d.InBackground(t, "rm", "-f", id)
 	everybodyElse(t, d, id)
 	d.Stop() // nor does it hold up the end of the daemon
 	d.Up()

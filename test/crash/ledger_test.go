@@ -246,7 +246,7 @@ func (l *ledger) compareState(round int, p *promise) {
 		want, format = fmt.Sprintf("exited %d", p.exit), "{{.State.Status}} {{.State.ExitCode}}"
 	}
 	var got string
-	ok := within(10*time.Second, func() bool {
+	ok := harness.Within(10*time.Second, func() bool {
 		got = l.d.OK("inspect", "-f", format, p.id)
 		return got == want
 	})
@@ -259,18 +259,6 @@ func (l *ledger) compareState(round int, p *promise) {
 	if r := l.d.Docker("exec", p.id, "cat", "/data/file"); strings.TrimSpace(r.Out) != p.text {
 		l.t.Errorf("round %d: %s has %q %s in its volume, want %q", round, p.name, r.Out, r.Err, p.text)
 	}
-}
-
-// within polls and tells whether ok came true in time.
-func within(limit time.Duration, ok func() bool) bool {
-	deadline := time.Now().Add(limit)
-	for !ok() {
-		if time.Now().After(deadline) {
-			return false
-		}
-		pause(50 * time.Millisecond)
-	}
-	return true
 }
 
 func (l *ledger) compareThings(round int) {

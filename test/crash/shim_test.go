@@ -72,7 +72,7 @@ func TestShimKilledPolicy(t *testing.T) {
 		old := d.Shim(id)
 		kill(t, old)
 		var got string
-		if !within(10*time.Second, func() bool {
+		if !harness.Within(10*time.Second, func() bool {
 			got = d.OK("inspect", "-f", "{{.State.Status}}", id)
 			return got == want && d.Shim(id) != old
 		}) {

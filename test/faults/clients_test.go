@@ -27,7 +27,7 @@ func crowd(t *testing.T, d *harness.Daemon, n int, head string) (conns []net.Con
 		wg.Go(func() {
 			for range work {
 				var c net.Conn
-				if !within(patience, func() (ok bool) { // a full queue of the socket is no fault
+				if !harness.Within(patience, func() (ok bool) { // a full queue of the socket is no fault
 					var err error
 					c, err = dial(d, head)
 					return err == nil

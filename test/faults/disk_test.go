@@ -222,7 +222,7 @@ func TestReadOnlyDisk(t *testing.T) {
 // unmountAll takes what is mounted on and below the data root away.
 func unmountAll(t *testing.T, d *harness.Daemon) {
 	t.Helper()
-	if !within(patience, func() bool {
+	if !harness.Within(patience, func() bool {
 		b, err := os.ReadFile("/proc/self/mountinfo")
 		must(t, err)
 		found := ""

@@ -67,40 +67,7 @@ func send(t *testing.T, d *harness.Daemon, req *http.Request) answer {
 // prompt runs a docker command that must not wait for what hangs.
 func prompt(t *testing.T, d *harness.Daemon, args ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	r := d.Exec(ctx, nil, "docker", args...)
-	if r.Code != 0 {
-		t.Errorf("docker %s: exit %d within %v\n%s%s", strings.Join(args, " "), r.Code, patience, r.Out, r.Err)
-	}
-	return strings.TrimSpace(r.Out)
-}
-
-// inBackground starts a command that is going to hang and ends it with the test.
-func inBackground(t *testing.T, d *harness.Daemon, args ...string) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		d.Exec(ctx, nil, "docker", args...)
-	}()
-	t.Cleanup(func() {
-		cancel()
-		<-done
-	})
-}
-
-// within polls and tells whether ok came true in time.
-func within(limit time.Duration, ok func() bool) bool {
-	deadline := time.Now().Add(limit)
-	for !ok() {
-		if time.Now().After(deadline) {
-			return false
-		}
-		<-time.After(50 * time.Millisecond)
-	}
-	return true
+	return d.Prompt(t, patience, args...)
 }
 
 // dial connects to the engine's socket and sends a request's head.

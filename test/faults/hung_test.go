@@ -139,16 +139,16 @@ func TestHungFileSystem(t *testing.T) {
 	d.OK("run", "-d", "--name", "withvolume", "-v", "hanging:/f", "busybox", "sleep", "100000")
 	d.OK("exec", "bound", "ls", "/f")
 	fs.hang.Store(true)
-	inBackground(t, d, "exec", "bound", "ls", "/f")
-	inBackground(t, d, "exec", "withvolume", "ls", "/f")
-	inBackground(t, d, "run", "--name", "late", "-v", dir+":/f", "busybox", "true")
-	inBackground(t, d, "run", "--name", "latevolume", "-v", "hanging:/f", "busybox", "true")
-	inBackground(t, d, "cp", "bound:/f", filepath.Join(d.Dir, "copy"))
-	inBackground(t, d, "create", "--name", "mounted", "--mount", "type=bind,src="+dir+",dst=/f", "busybox", "true")
+	d.InBackground(t, "exec", "bound", "ls", "/f")
+	d.InBackground(t, "exec", "withvolume", "ls", "/f")
+	d.InBackground(t, "run", "--name", "late", "-v", dir+":/f", "busybox", "true")
+	d.InBackground(t, "run", "--name", "latevolume", "-v", "hanging:/f", "busybox", "true")
+	d.InBackground(t, "cp", "bound:/f", filepath.Join(d.Dir, "copy"))
+	d.InBackground(t, "create", "--name", "mounted", "--mount", "type=bind,src="+dir+",dst=/f", "busybox", "true")
 	others(t, d, "bound", "withvolume")
 	prompt(t, d, "volume", "inspect", "hanging")
-	inBackground(t, d, "stop", "-t", "1", "withvolume")
-	inBackground(t, d, "rm", "-f", "bound")
+	d.InBackground(t, "stop", "-t", "1", "withvolume")
+	d.InBackground(t, "rm", "-f", "bound")
 	if harness.Soaking() {
 		others(t, d, "withvolume")
 	}
@@ -191,22 +191,22 @@ exec crun "$@"
 		must(t, os.WriteFile(gate, nil, 0o600))
 		switch stage {
 		case "create":
-			inBackground(t, d, "start", name)
+			d.InBackground(t, "start", name)
 		case "exec":
-			inBackground(t, d, "exec", name, "true")
+			d.InBackground(t, "exec", name, "true")
 		case "kill", "delete":
-			inBackground(t, d, "stop", "-t", "1", name)
+			d.InBackground(t, "stop", "-t", "1", name)
 		case "pause":
-			inBackground(t, d, "pause", name)
+			d.InBackground(t, "pause", name)
 		case "update":
-			inBackground(t, d, "update", "--memory", "64m", "--memory-swap", "64m", name)
+			d.InBackground(t, "update", "--memory", "64m", "--memory-swap", "64m", name)
 		}
 	}
 	others(t, d, "atcreate", "atexec", "atkill", "atdelete", "atpause", "atupdate")
 	d.Stop()
 	d.Up()
 	others(t, d, "atcreate", "atexec")
-	inBackground(t, d, "rm", "-f", "atexec", "atkill")
+	d.InBackground(t, "rm", "-f", "atexec", "atkill")
 	others(t, d)
 	for _, stage := range []string{"create", "exec", "kill", "delete", "pause", "update"} {
 		must(t, os.Remove(filepath.Join(dir, stage)))

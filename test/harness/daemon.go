@@ -291,6 +291,33 @@ func (d *Daemon) Fails(words string, args ...string) Result {
 	return r
 }
 
+// Prompt runs the docker CLI, which must succeed within the limit beside what hangs, and answers trimmed standard output.
+func (d *Daemon) Prompt(t testing.TB, limit time.Duration, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	r := d.Exec(ctx, nil, "docker", args...)
+	if r.Code != 0 {
+		t.Errorf("docker %s beside what hangs: exit %d within %v\n%s%s", strings.Join(args, " "), r.Code, limit, r.Out, r.Err)
+	}
+	return strings.TrimSpace(r.Out)
+}
+
+// InBackground starts the docker CLI with a command that is going to hang and ends it with the test.
+func (d *Daemon) InBackground(t testing.TB, args ...string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		d.Exec(ctx, nil, "docker", args...)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+}
+
 // Busybox imports the first image.
 func (d *Daemon) Busybox() {
 	d.T.Helper()
@@ -326,13 +353,21 @@ func run(t testing.TB, name string, args ...string) {
 // Eventually polls until ok or fails after the limit.
 func Eventually(t testing.TB, limit time.Duration, what string, ok func() bool) {
 	t.Helper()
+	if !Within(limit, ok) {
+		t.Fatalf("not within %v: %s", limit, what)
+	}
+}
+
+// Within polls and tells whether ok came true before the limit.
+func Within(limit time.Duration, ok func() bool) bool {
 	deadline := time.Now().Add(limit)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", limit, what)
+			return false
 		}
 		<-tick.C
 	}
+	return true
 }
