@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -127,9 +128,39 @@ func TestFirewallIsHonest(t *testing.T) {
 	}
 }
 
+// TestIPTables: with nf_tables behind iptables, and with the old tables of the kernel.
 func TestIPTables(t *testing.T) {
 	need(t, "iptables-restore")
-	d := harness.Start(t, "--firewall-backend=iptables")
+	for _, variant := range []string{"nft", "legacy"} {
+		t.Run(variant, func(t *testing.T) {
+			need(t, "iptables-"+variant)
+			testIPTables(t, variant)
+		})
+	}
+}
+
+func testIPTables(t *testing.T, variant string) {
+	d := harness.New(t, "--firewall-backend=iptables")
+	if r := d.InNet("iptables-"+variant, "-L", "-n"); r.Code != 0 {
+		t.Skip("the kernel has no such tables: ", r.Err)
+	}
+	// The host's iptables are those that the programs of that name are.
+	bin := t.TempDir()
+	for _, name := range []string{"iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tables-save", "ip6tables-restore"} {
+		family, what, _ := strings.Cut(name, "-")
+		if what != "" {
+			what = "-" + what
+		}
+		path, err := exec.LookPath(family + "-" + variant + what)
+		if err == nil {
+			err = os.Symlink(path, filepath.Join(bin, name))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.Env = []string{"PATH=" + bin + ":" + os.Getenv("PATH")}
+	d.Up()
 	d.Busybox()
 	h := other(t, d)
 	if out := d.OK("info", "-f", "{{.FirewallBackend.Driver}}"); out != "iptables" {
@@ -155,23 +186,23 @@ func TestIPTables(t *testing.T) {
 	reaches(t, h.ns, here+":8080", "it")
 	d.Up()
 	all()
-	d.InNet("sh", "-c", "for t in nat filter mangle raw; do iptables -t $t -F; iptables -t $t -X; done")
+	d.InNet("sh", "-c", "for t in nat filter mangle raw; do iptables-"+variant+" -t $t -F; iptables-"+variant+" -t $t -X; done")
 	all()
-	d.InNet("iptables", "-I", "INPUT", "-p", "tcp", "--dport", "8080", "-j", "DROP")
+	d.InNet("iptables-"+variant, "-I", "INPUT", "-p", "tcp", "--dport", "8080", "-j", "DROP")
 	dropped(t, h, here+":8080")
 	if out := check(d, "8080"); !strings.Contains(out, "container it at every address") || !strings.Contains(out, "other hosts cannot, or not all") {
 		t.Errorf("check port: %s", out)
 	}
-	d.InNet("iptables", "-F", "INPUT")
+	d.InNet("iptables-"+variant, "-F", "INPUT")
 	all()
-	d.InNet("iptables", "-I", "DOCKER-USER", "-p", "tcp", "-m", "conntrack", "--ctorigdstport", "8080", "-j", "DROP")
+	d.InNet("iptables-"+variant, "-I", "DOCKER-USER", "-p", "tcp", "-m", "conntrack", "--ctorigdstport", "8080", "-j", "DROP")
 	dropped(t, h, here+":8080")
-	d.InNet("iptables", "-F", "DOCKER-USER")
+	d.InNet("iptables-"+variant, "-F", "DOCKER-USER")
 	// Back to nftables: nothing of the other backend stays, and ports go on.
 	d.Stop()
 	d.Args = nil
 	d.Up()
-	if out := d.InNet("iptables-save").Out; strings.Contains(out, "LONGSHORE") {
+	if out := d.InNet("iptables-" + variant + "-save").Out; strings.Contains(out, "LONGSHORE") {
 		t.Errorf("chains stay:\n%s", out)
 	}
 	all()
