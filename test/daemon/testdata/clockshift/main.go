@@ -58,14 +58,15 @@ func start(file string, argv []string) error {
 	if err != nil {
 		return err
 	}
+	theirs := os.NewFile(uintptr(pair[1]), "pair") // closed by itself alone: the collector would close who has its number then
 	other := exec.Command(self, "-answer", file, strconv.Itoa(unix.Gettid()))
-	other.ExtraFiles = []*os.File{os.NewFile(uintptr(pair[1]), "pair")}
+	other.ExtraFiles = []*os.File{theirs}
 	other.Stderr, other.Env = os.Stderr, []string{}
 	other.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // outlives the program: what it has started has the filter, too
 	if err := other.Start(); err != nil {
 		return err
 	}
-	_ = unix.Close(pair[1])
+	_ = theirs.Close()
 	if _, err := unix.Read(pair[0], make([]byte, 1)); err != nil { // it watches
 		return err
 	}
