@@ -15,6 +15,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
+
+	"longshore/internal/base/atomicfile"
 )
 
 // segment is a file of the log. Its records carry its generation, another each time it is emptied: old ones behind the
@@ -118,7 +120,7 @@ func makeSegment(dir string) (*segment, error) {
 		_, err = io.CopyBuffer(f, io.LimitReader(zeros{}, segmentSize), make([]byte, 64<<10))
 	}
 	if err == nil {
-		err = errors.Join(f.Sync(), syncDir(dir), syncDir(filepath.Dir(dir)))
+		err = errors.Join(f.Sync(), atomicfile.SyncDir(dir), atomicfile.SyncDir(filepath.Dir(dir)))
 	}
 	if err != nil {
 		return nil, errors.Join(err, os.Remove(f.Name()), f.Close())

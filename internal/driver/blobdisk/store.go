@@ -23,6 +23,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
+	"longshore/internal/base/atomicfile"
 	"longshore/internal/core/blob"
 )
 
@@ -54,7 +55,7 @@ func New(root string) (*Store, error) {
 		}
 	}
 	for _, dir := range []string{root, filepath.Join(root, "blobs")} {
-		if err := syncDir(dir); err != nil {
+		if err := atomicfile.SyncDir(dir); err != nil {
 			return nil, fmt.Errorf("make blob store: %w", err)
 		}
 	}
@@ -174,7 +175,7 @@ func (s *Store) placeSynced(d digest.Digest, fi fs.FileInfo, move func(path stri
 	}
 	path, err := s.path(d)
 	if err == nil {
-		err = syncDir(filepath.Dir(path))
+		err = atomicfile.SyncDir(filepath.Dir(path))
 	}
 	if err != nil {
 		return blob.Info{}, fmt.Errorf("place blob %s: %w", d, err)
@@ -208,7 +209,7 @@ func (s *Store) shard(dir string) error {
 	if err := makeDir(dir); err != nil {
 		return err
 	}
-	if err := syncDir(filepath.Dir(dir)); err != nil {
+	if err := atomicfile.SyncDir(filepath.Dir(dir)); err != nil {
 		return err
 	}
 	s.shards.Store(dir, struct{}{})
@@ -269,19 +270,6 @@ func (s *Store) walkShard(ctx context.Context, alg digest.Algorithm, shard strin
 		if err := fn(blob.Info{Digest: d, Size: fi.Size(), Modified: fi.ModTime()}); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// syncDir makes the names in a directory durable.
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := f.Sync(); err != nil {
-		return fmt.Errorf("sync %s: %w", dir, err)
 	}
 	return nil
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/containerd/errdefs"
 	digest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"longshore/internal/base/atomicfile"
 )
 
 // BlobPath is where a blob's file lies when the store has it: containerd's local content store below the data root. The
@@ -68,9 +70,5 @@ func linkDurably(from, to string) error {
 	if err := os.Link(from, to); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
+	return atomicfile.SyncDir(dir)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
@@ -26,7 +25,7 @@ func (s *Store) Forget(ctx context.Context, d digest.Digest) (bool, error) {
 	if err != nil {
 		return false, nil // not there at all
 	}
-	path := s.blobPath(d)
+	path := s.BlobPath(d)
 	st, err := os.Stat(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -60,7 +59,7 @@ func (s *Store) blame(ctx context.Context, d digest.Digest, err error) error {
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	path := s.blobPath(d)
+	path := s.BlobPath(d)
 	f, oerr := os.Open(path)
 	if oerr != nil {
 		return err
@@ -70,10 +69,6 @@ func (s *Store) blame(ctx context.Context, d digest.Digest, err error) error {
 		return err
 	}
 	return errors.Join(fmt.Errorf("blob %s was damaged, it can be pulled again now: %w", d, err), s.forget(context.WithoutCancel(ctx), d, path))
-}
-
-func (s *Store) blobPath(d digest.Digest) string {
-	return filepath.Join(s.root, "content", "blobs", d.Algorithm().String(), d.Encoded())
 }
 
 // mend unpacks layers again whose directories are gone, in their places, so that what is on top of them has them back.
@@ -89,7 +84,11 @@ func (s *Store) mend(ctx context.Context, l Layers) error {
 			if err := l.Fetched(ctx, i); err != nil {
 				return err
 			}
-			return s.unpackInto(ctx, &layer{store: s, blob: l.Blobs[i], diff: l.DiffIDs[i], base: i == 0, root: fresh}, lowers)
+			again := &layer{store: s, blob: l.Blobs[i], diff: l.DiffIDs[i], base: i == 0, root: fresh}
+			if err := again.fill(ctx); err != nil {
+				return err
+			}
+			return again.inherit(lowers)
 		})
 		if err != nil {
 			return fmt.Errorf("mend layer %s: %w", l.Blobs[i].Digest, err)
@@ -135,16 +134,4 @@ func (s *Store) restore(dir string, fill func(fresh string) error) error {
 		return errors.Join(err, os.RemoveAll(fresh))
 	}
 	return os.Rename(fresh, dir)
-}
-
-func (s *Store) unpackInto(ctx context.Context, l *layer, lowers []string) error {
-	ra, err := s.content.ReaderAt(ctx, l.blob)
-	if err != nil {
-		return err
-	}
-	defer ra.Close()
-	if err := l.apply(ctx, io.NewSectionReader(ra, 0, ra.Size())); err != nil {
-		return s.blame(ctx, l.blob.Digest, err)
-	}
-	return l.inherit(lowers)
 }

@@ -243,15 +243,23 @@ func (l *layer) unpack(ctx context.Context, all Layers, i int) error {
 	if l.root, err = upperDir(mounts); err != nil {
 		return err
 	}
+	if err := l.fill(ctx); err != nil {
+		return fmt.Errorf("unpack layer %s: %w", l.blob.Digest, err)
+	}
+	close(l.ready)
+	return nil
+}
+
+// fill unpacks the layer's blob into its directory.
+func (l *layer) fill(ctx context.Context) error {
 	ra, err := l.store.content.ReaderAt(ctx, l.blob)
 	if err != nil {
-		return fmt.Errorf("read layer %s: %w", l.blob.Digest, err)
+		return err
 	}
 	defer ra.Close()
 	if err := l.apply(ctx, io.NewSectionReader(ra, 0, ra.Size())); err != nil {
-		return fmt.Errorf("unpack layer %s: %w", l.blob.Digest, l.store.blame(ctx, l.blob.Digest, err))
+		return l.store.blame(ctx, l.blob.Digest, err)
 	}
-	close(l.ready)
 	return nil
 }
 
