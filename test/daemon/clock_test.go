@@ -34,6 +34,9 @@ func TestClockJumps(t *testing.T) {
 		must(t, os.Rename(file+".new", file))
 	}
 	jump(0)
+	if out, err := exec.Command(tool, file, "true").CombinedOutput(); err != nil {
+		t.Skipf("nobody may be traced, or filtered, here: %v %s", err, out)
+	}
 	d.Under = []string{tool, file}
 	d.Up()
 	d.Busybox()

@@ -106,23 +106,42 @@ func answer(file, thread string) error {
 	if _, err := unix.Write(pair, []byte{1}); err != nil {
 		return err
 	}
-	rights := make([]byte, unix.CmsgSpace(4))
-	_, n, _, _, err := unix.Recvmsg(pair, make([]byte, 1), rights, 0)
-	if err != nil {
-		return err
+	// The other one stands still at every signal that it gets: somebody must wait for that beside.
+	type result struct {
+		fd  int
+		err error
 	}
-	messages, err := unix.ParseSocketControlMessage(rights[:n])
-	if err != nil || len(messages) != 1 {
-		return fmt.Errorf("no listener: %w", err)
-	}
-	fds, err := unix.ParseUnixRights(&messages[0])
-	if err != nil {
-		return err
-	}
+	listener := make(chan result, 1)
+	go func() {
+		fd, err := receive(pair)
+		listener <- result{fd, err}
+	}()
 	if err := hideVDSO(); err != nil {
 		return err
 	}
-	return serve(fds[0], file)
+	l := <-listener
+	if l.err != nil {
+		return l.err
+	}
+	return serve(l.fd, file)
+}
+
+// receive takes a descriptor out of a socket.
+func receive(from int) (int, error) {
+	rights := make([]byte, unix.CmsgSpace(4))
+	_, n, _, _, err := unix.Recvmsg(from, make([]byte, 1), rights, unix.MSG_CMSG_CLOEXEC)
+	if err != nil {
+		return 0, err
+	}
+	messages, err := unix.ParseSocketControlMessage(rights[:n])
+	if err != nil || len(messages) != 1 {
+		return 0, fmt.Errorf("no listener: %w", err)
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil {
+		return 0, err
+	}
+	return fds[0], nil
 }
 
 func ptrace(request, tid int, addr, data uintptr) error {
