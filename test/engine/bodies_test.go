@@ -72,7 +72,7 @@ func TestBodiesNobodyAskedFor(t *testing.T) {
 	}
 	harness.Eventually(t, 30*time.Second, "nobody waits for clients that have left", func() bool {
 		now, _ := d.Footprint()
-		return now <= goroutines
+		return now <= goroutines+3 // others come and go
 	})
 	d.OK("rm", "-f", "ended", "lives")
 }
