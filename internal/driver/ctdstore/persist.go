@@ -10,7 +10,7 @@ import (
 
 // persist puts on disk what was written into snapshots. Their records are durable at once; without this a power cut would leave
 // layers that are said to be whole and have empty files, which every later pull and build would build upon
-// (docs/decisions/0015-layers-are-synced.md).
+// (docs/decisions/0016-layers-are-synced.md).
 func (s *Store) persist() error {
 	if err := s.sync(s.snapshotsDir()); err != nil {
 		return fmt.Errorf("put layers on disk: %w", err)
