@@ -95,16 +95,13 @@ func (t *task) launch(l launch) (pid int, text string, err error) {
 		go c.receive(t.terminalSize)
 		argv = append(argv, "--console-socket", c.path)
 	}
-	runtimePID, err := proc.Start(append(argv, l.id), w.child, t.s.cfg.CgroupDirs, l.hide)
+	runtimePID, err := t.startRuntime(append(argv, l.id), w, l.hide)
 	if err != nil {
 		return 0, "", prefixed("fork/exec "+argv[0]+": ", err)
 	}
 	w.closeChild()
 	over := make(chan proc.Status, 1)
 	t.s.reaper.Claim(runtimePID, func(st proc.Status) { over <- st })
-	if d := t.s.door; d != nil {
-		t.s.reaper.Alive(runtimePID, func() error { d.Learn(runtimePID); return nil })
-	}
 	if st := <-over; st.Code != 0 {
 		return 0, w.words(l.logFile, st.Code), nil
 	}
@@ -121,6 +118,20 @@ func (t *task) launch(l launch) (pid int, text string, err error) {
 		t.joinPipes(w)
 	}
 	return pid, "", err
+}
+
+// startRuntime starts the OCI runtime. The first one tells the limit of open files that the shim was started with.
+func (t *task) startRuntime(argv []string, w *wiring, hide []string) (pid int, err error) {
+	s := t.s
+	if s.door == nil || s.door.Learnt() {
+		return proc.Start(argv, w.child, s.cfg.CgroupDirs, hide)
+	}
+	resume := s.reaper.Pause()
+	defer resume()
+	if pid, err = proc.Start(argv, w.child, s.cfg.CgroupDirs, hide); err == nil {
+		s.door.Learn(pid)
+	}
+	return pid, err
 }
 
 // joinPipes starts to read and write the process's pipes.

@@ -95,6 +95,11 @@ func execEquals(t *testing.T, d *harness.Daemon) {
 			defer d.OK("rm", "-f", id)
 			args := strings.Fields(c.exec)
 			session, got := portrayed(d, append(args, id)...)
+			for range 2 { // it may leave one to the runtime when the host has nothing to give
+				if session == "0" {
+					session, got = portrayed(d, append(args, id)...)
+				}
+			}
 			if session == "0" {
 				t.Error("the shim has not started this one")
 			}

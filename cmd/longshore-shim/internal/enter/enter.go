@@ -55,6 +55,13 @@ func (d *Door) Learn(pid int) {
 	}
 }
 
+// Learnt tells whether the limit is known; without it nothing can be started.
+func (d *Door) Learnt() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.noFile != syscall.Rlimit{}
+}
+
 // Init is the container's first process: a pidfd, and its root directory.
 type Init struct{ FD, Root int }
 
@@ -292,7 +299,11 @@ func (o *order) fill(p *shimproto.Plan, root int) (err error) {
 	if p.Filter == "" {
 		return nil
 	}
-	code, err := os.ReadFile(p.Filter)
+	fd, err := syscall.Open(p.Filter, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	code, err := readRegular(fd)
 	if err != nil {
 		return err
 	}
@@ -375,8 +386,8 @@ func homeOf(uid uint32, passwd string) (string, bool) {
 	return "", false
 }
 
-// maxPasswd bounds a file that an image can fill as it likes.
-const maxPasswd = 1 << 20
+// maxFile bounds a file that an image can fill as it likes.
+const maxFile = 1 << 20
 
 // readPasswd reads the container's /etc/passwd; links cannot lead out of root.
 func readPasswd(root int) (string, error) {
@@ -390,15 +401,27 @@ func readPasswd(root int) (string, error) {
 	if e != 0 {
 		return "", e
 	}
-	defer syscall.Close(int(fd))
-	var st syscall.Stat_t
-	if err := syscall.Fstat(int(fd), &st); err != nil {
+	b, err := readRegular(int(fd))
+	if err != nil {
 		return "", err
 	}
-	if st.Mode&syscall.S_IFMT != syscall.S_IFREG || st.Size > maxPasswd {
-		return "", errors.New("/etc/passwd is no file to read")
+	return string(b), nil
+}
+
+// readRegular reads a file as a whole and closes it. Package os would try to poll it first.
+func readRegular(fd int) ([]byte, error) {
+	defer syscall.Close(fd)
+	var st syscall.Stat_t
+	if err := syscall.Fstat(fd, &st); err != nil {
+		return nil, err
+	}
+	if st.Mode&syscall.S_IFMT != syscall.S_IFREG || st.Size > maxFile {
+		return nil, errors.New("no file to read")
 	}
 	b := make([]byte, st.Size)
-	n, err := syscall.Read(int(fd), b)
-	return string(b[:max(n, 0)]), err
+	n, err := syscall.Read(fd, b)
+	if err == nil && n != len(b) {
+		err = errors.New("a file that changes")
+	}
+	return b, err
 }

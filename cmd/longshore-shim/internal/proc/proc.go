@@ -27,6 +27,7 @@ type Reaper struct {
 	waiting   map[int]func(Status)
 	unclaimed map[int]Status
 	holds     int
+	paused    bool
 }
 
 // NewReaper makes a reaper; now gives times of death.
@@ -45,6 +46,19 @@ func (r *Reaper) Hold() (release func()) {
 		if r.holds--; r.holds == 0 {
 			clear(r.unclaimed)
 		}
+	}
+}
+
+// Pause lets the dead be until the returned function is called: a process that has ended can still be asked about.
+func (r *Reaper) Pause() (resume func()) {
+	r.mu.Lock()
+	r.paused = true
+	r.mu.Unlock()
+	return func() {
+		r.mu.Lock()
+		r.paused = false
+		r.mu.Unlock()
+		r.Collect()
 	}
 }
 
@@ -68,6 +82,10 @@ func (r *Reaper) Collect() {
 	for {
 		// The lock makes reaping and Signal exclusive: a pid that is not yet reaped cannot belong to another process.
 		r.mu.Lock()
+		if r.paused {
+			r.mu.Unlock()
+			return
+		}
 		var ws syscall.WaitStatus
 		pid, err := syscall.Wait4(-1, &ws, syscall.WNOHANG, nil)
 		if err == syscall.EINTR {
