@@ -196,6 +196,7 @@ func (s *supervisor) launchExec(e *execution, t *task, plan *shimproto.Plan) (pi
 			return 0, "", err
 		}
 	}
+	t.cfg.pipes = !t.cfg.terminal
 	release := s.reaper.Hold()
 	defer release()
 	pid, text, err = t.launch(launch{

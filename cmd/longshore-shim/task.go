@@ -21,6 +21,8 @@ type taskConfig struct {
 	stdin, stdout, stderr bool // the others are /dev/null
 	closeStdin            bool // with the first client's
 	height, width         uint16
+	// pipes: streams that lead nowhere are pipes, never the host's /dev/null.
+	pipes bool
 }
 
 // task is a process of the container with its stdio: the container itself, or an exec.

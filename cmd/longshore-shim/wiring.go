@@ -28,7 +28,7 @@ func (t *task) wire() (w *wiring, err error) {
 			w.close()
 		}
 	}()
-	if err = w.unwanted(); err != nil {
+	if err = w.unwanted(t.cfg.pipes); err != nil {
 		return nil, err
 	}
 	c := t.cfg
@@ -54,10 +54,10 @@ func (t *task) wire() (w *wiring, err error) {
 	return w, nil
 }
 
-// unwanted gives the child streams that lead nowhere. In a user namespace these are not the host's /dev/null: crun gives
-// what it finds there to the container's root.
-func (w *wiring) unwanted() error {
-	if w.uid == 0 && w.gid == 0 {
+// unwanted gives the child streams that lead nowhere. In a user namespace, and for an exec that crun starts, these are not
+// the host's /dev/null: crun gives what it finds there to the container's root, or to the exec's user.
+func (w *wiring) unwanted(pipes bool) error {
+	if w.uid == 0 && w.gid == 0 && !pipes {
 		null, err := syscall.Open(os.DevNull, syscall.O_RDWR|syscall.O_CLOEXEC, 0)
 		if err != nil {
 			return err
