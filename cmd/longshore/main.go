@@ -26,12 +26,16 @@ var (
 )
 
 func main() {
-	// The first thread is /proc/self, and does not end: nothing that takes a thread to another namespace may get it.
+	// The first thread is /proc/self, and does not end: nothing that takes a thread to another namespace may get it. It
+	// waits here; all work is done by others.
 	runtime.LockOSThread()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := root().ExecuteContext(ctx)
-	stop()
-	if err != nil && !errors.Is(err, context.Canceled) {
+	ended := make(chan error)
+	go func() {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		ended <- root().ExecuteContext(ctx)
+	}()
+	if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
 		fmt.Fprintln(os.Stderr, "longshore:", err)
 		os.Exit(1)
 	}
