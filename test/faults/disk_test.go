@@ -32,7 +32,7 @@ func smallDisk(t *testing.T, d *harness.Daemon, mb int64) {
 func fill(t *testing.T, d *harness.Daemon, leave int64) (free func()) {
 	t.Helper()
 	path := filepath.Join(d.DataRoot(), "filler")
-	f, err := os.Create(path)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600) // what is there already stays
 	must(t, err)
 	defer f.Close()
 	chunk := make([]byte, 64<<10)
@@ -115,7 +115,16 @@ func TestFullDisk(t *testing.T) {
 	room = fill(t, d, 0) // to the last block
 	full("create", d.Docker("create", "--name", "never", "busybox", "true"))
 	full("run", d.Docker("run", "--name", "never2", "busybox", "true"))
-	full("volume create", d.Docker("volume", "create", "never"))
+	volume := d.Docker("volume", "create", "never")
+	for range 5 { // what the engine gives back meanwhile makes room
+		if volume.Code != 0 {
+			break
+		}
+		d.OK("volume", "rm", "never")
+		fill(t, d, 0)
+		volume = d.Docker("volume", "create", "never")
+	}
+	full("volume create", volume)
 	full("load", d.Docker("load", "-i", filepath.Join(d.Dir, "saved.tar")))
 	prompt(t, d, "ps", "-a")
 	prompt(t, d, "images")

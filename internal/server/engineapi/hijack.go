@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
+	"longshore/internal/base/socket"
 	"longshore/internal/core/fault"
 	"longshore/internal/server/route"
 	"longshore/internal/server/stream"
@@ -16,6 +18,11 @@ const (
 	rawStream         = "application/vnd.docker.raw-stream"
 	multiplexedStream = "application/vnd.docker.multiplexed-stream"
 )
+
+// headTime bounds how long a stream waits for a client to take the answer's head. Clients that give the connection to an HTTP
+// library for the head and read the stream beside it (docker-py) lose what comes together with the head; dockerd's
+// streams begin milliseconds later than ours.
+const headTime = 200 * time.Millisecond
 
 // hijack takes the connection over and runs the handler's stream on it.
 func (s *Server) hijack(ctx context.Context, w http.ResponseWriter, r *route.Request, v route.Hijack) {
@@ -50,6 +57,7 @@ func (s *Server) hijack(ctx context.Context, w http.ResponseWriter, r *route.Req
 	if _, err := conn.Write(hijackHead(header, r, v)); err != nil {
 		return
 	}
+	socket.AwaitRead(conn, headTime)
 	s.runHijacked(ctx, r, v, stream.NewConn(conn, rw.Reader))
 }
 

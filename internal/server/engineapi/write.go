@@ -82,11 +82,7 @@ func (s *Server) writeLines(ctx context.Context, w http.ResponseWriter, r *route
 		h.Set("Content-Type", "application/json")
 	}
 	rc := http.NewResponseController(w)
-	if v.Duplex {
-		_ = rc.EnableFullDuplex()
-	} else {
-		drain(r.HTTP)
-	}
+	duplex(rc, r, v.Duplex)
 	started := false
 	start := func() {
 		started = true
@@ -123,6 +119,15 @@ func (s *Server) writeLines(ctx context.Context, w http.ResponseWriter, r *route
 	}
 }
 
+// duplex lets a body come while the answer goes out, or reads it at once when nobody wants it.
+func duplex(rc *http.ResponseController, r *route.Request, wanted bool) {
+	if wanted {
+		_ = rc.EnableFullDuplex()
+	} else {
+		drain(r.HTTP)
+	}
+}
+
 func (s *Server) writeRaw(ctx context.Context, w http.ResponseWriter, r *route.Request, v route.Raw) {
 	h := w.Header()
 	maps.Copy(h, v.Header)
@@ -131,8 +136,8 @@ func (s *Server) writeRaw(ctx context.Context, w http.ResponseWriter, r *route.R
 	} else if ct != "" {
 		h.Set("Content-Type", ct)
 	}
-	drain(r.HTTP)
 	rc := http.NewResponseController(w)
+	duplex(rc, r, v.Duplex)
 	lw := &lateWriter{w: w, status: orStatus(v.Status, http.StatusOK)}
 	if v.Early {
 		lw.start()

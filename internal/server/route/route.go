@@ -62,6 +62,7 @@ type Raw struct {
 	Status      int
 	Header      http.Header
 	Early       bool
+	Duplex      bool // as in Lines
 	Run         func(ctx context.Context, w io.Writer) error
 }
 

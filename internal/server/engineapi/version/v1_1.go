@@ -23,7 +23,7 @@ func plainText(contentType string) func(*route.Request, route.Response) (route.R
 		if !ok {
 			return resp, nil
 		}
-		return route.Raw{ContentType: contentType, Early: l.Early, Run: func(ctx context.Context, w io.Writer) error {
+		return route.Raw{ContentType: contentType, Early: l.Early, Duplex: l.Duplex, Run: func(ctx context.Context, w io.Writer) error {
 			wrote := false
 			err := l.Run(ctx, func(obj any) error {
 				v, err := jsontree.Of(obj)
