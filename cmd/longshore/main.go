@@ -47,7 +47,6 @@ func root() *cobra.Command {
 		Short:         "A container engine and an OCI registry in one program, for every Docker client since 2013",
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
 	}
 	c.AddCommand(serveCommand(), engineCommand(), registryCommand(), checkCommand(), tokenCommand(), versionCommand(), resolverCommand())
 	return c

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"longshore/internal/base/socket"
 	"longshore/internal/core/fault"
 )
 
@@ -75,6 +76,9 @@ func (p *Ports) Reserve(w Want) (*Lease, error) {
 	var failed error
 	for n := int(last) - int(first) + 1; n > 0; n-- {
 		l, err := p.hold(w, start)
+		if w.First == w.Last && w.First != 0 && errors.Is(err, unix.EADDRINUSE) {
+			err = socket.RetryInUse(func() error { l, err = p.hold(w, start); return err })
+		}
 		if err == nil {
 			if w.First == 0 {
 				p.next = after(start, first, last)

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"longshore/internal/base/socket"
 	"longshore/internal/core/network"
 )
 
@@ -103,14 +104,22 @@ func (p *Proxies) Shutdown() {
 func (p *Proxies) open(want network.Proxied) error {
 	port := &port{conns: map[io.Closer]struct{}{}}
 	if want.Proto == unix.IPPROTO_UDP {
-		conn, err := net.ListenUDP(family("udp", want.Host.Addr()), net.UDPAddrFromAddrPort(want.Host))
+		var conn *net.UDPConn
+		err := socket.RetryInUse(func() (err error) {
+			conn, err = net.ListenUDP(family("udp", want.Host.Addr()), net.UDPAddrFromAddrPort(want.Host))
+			return err
+		})
 		if err != nil {
 			return bindError(want, err)
 		}
 		port.listener = conn
 		p.wg.Go(func() { port.serveUDP(conn, want.Target) })
 	} else {
-		l, err := net.ListenTCP(family("tcp", want.Host.Addr()), net.TCPAddrFromAddrPort(want.Host))
+		var l *net.TCPListener
+		err := socket.RetryInUse(func() (err error) {
+			l, err = net.ListenTCP(family("tcp", want.Host.Addr()), net.TCPAddrFromAddrPort(want.Host))
+			return err
+		})
 		if err != nil {
 			return bindError(want, err)
 		}
