@@ -136,10 +136,12 @@ func (r *Reaper) Alive(pid int, f func() error) error {
 // Start runs argv with the given stdio inside the cgroup directories, in a mount namespace without the mounts to hide.
 // The caller holds the reaper's Hold and claims the pid.
 func Start(argv []string, stdio [3]uintptr, cgroups, hide []string) (pid int, err error) {
-	attr := &syscall.ProcAttr{Env: os.Environ(), Files: stdio[:], Sys: &syscall.SysProcAttr{}}
+	path, env, done := seal(argv[0])
+	defer done()
+	attr := &syscall.ProcAttr{Env: env, Files: stdio[:], Sys: &syscall.SysProcAttr{}}
 	if len(cgroups) == 0 && len(hide) == 0 {
 		attr.Sys.Pdeathsig = syscall.SIGKILL // a shim that is killed takes an OCI runtime at work with it
-		return syscall.ForkExec(argv[0], argv, attr)
+		return syscall.ForkExec(path, argv, attr)
 	}
 	v1, v2 := split(cgroups)
 	if v2 != "" {
@@ -152,9 +154,9 @@ func Start(argv []string, stdio [3]uintptr, cgroups, hide []string) (pid int, er
 	}
 	if len(v1) == 0 && len(hide) == 0 {
 		attr.Sys.Pdeathsig = syscall.SIGKILL
-		return syscall.ForkExec(argv[0], argv, attr)
+		return syscall.ForkExec(path, argv, attr)
 	}
-	return startApart(argv, attr, v1, hide)
+	return startApart(func() (int, error) { return syscall.ForkExec(path, argv, attr) }, v1, hide)
 }
 
 // split tells the directories of v1 hierarchies, which have a file "tasks", from that of v2. A hybrid system has both.
@@ -172,7 +174,7 @@ func split(dirs []string) (v1 []string, v2 string) {
 // startApart moves one thread into the groups and out of our mount namespace, forks there and lets the thread end. Moving
 // a thread by "tasks" is a tenth of a millisecond where moving a process by "cgroup.procs" waits for a grace period of the
 // kernel's RCU.
-func startApart(argv []string, attr *syscall.ProcAttr, dirs, hide []string) (int, error) {
+func startApart(fork func() (int, error), dirs, hide []string) (int, error) {
 	type result struct {
 		pid, tid int
 		err      error
@@ -190,7 +192,7 @@ func startApart(argv []string, attr *syscall.ProcAttr, dirs, hide []string) (int
 			r.err = conceal(hide)
 		}
 		if r.err == nil {
-			r.pid, r.err = syscall.ForkExec(argv[0], argv, attr)
+			r.pid, r.err = fork()
 		}
 		done <- r
 	}
