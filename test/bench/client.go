@@ -56,6 +56,25 @@ func call(c *http.Client, method, path string, in, out any) error {
 	return json.Unmarshal(text, out)
 }
 
+// read makes a GET request at API 1.41 and reads the answer to its end, which is all that a server is to be measured by.
+func read(c *http.Client, path string, into []byte) error {
+	resp, err := c.Get("http://engine/v1.41" + path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode >= http.StatusBadRequest {
+		return fmt.Errorf("GET %s: %s", path, resp.Status)
+	}
+	for err == nil {
+		_, err = resp.Body.Read(into)
+	}
+	if err == io.EOF {
+		return nil
+	}
+	return err
+}
+
 // object is a JSON object.
 type object map[string]any
 

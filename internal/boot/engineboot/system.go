@@ -12,6 +12,7 @@ import (
 	"longshore/internal/driver/nftables"
 	"longshore/internal/service/engine/archive"
 	"longshore/internal/service/engine/containers"
+	"longshore/internal/service/engine/containers/listing"
 	"longshore/internal/service/engine/system"
 	"longshore/internal/service/engine/volumes"
 )
@@ -43,7 +44,8 @@ func (e *engine) makeSystem(context.Context, *closers) error {
 		Facts: e.facts.Load, Containers: e.containers, Images: e.images.Count, Events: e.journal, Registry: e.images, Devices: e.devices.told(),
 		Usage: system.Usage{
 			Containers: func(ctx context.Context) ([]*container.Summary, error) {
-				return e.containers.List(ctx, containers.ListRequest{All: true, Size: true})
+				items, err := e.containers.List(ctx, containers.ListRequest{All: true, Size: true})
+				return listing.Summaries(items), err
 			},
 			Images: e.images.DiskUsage,
 			Volumes: func(ctx context.Context, items bool) (*volume.DiskUsage, error) {

@@ -27,12 +27,47 @@ func encode(w io.Writer, v any) error {
 
 // encodeAnswer is encode for a whole answer: long lists, as of a thousand containers, are encoded by all processors.
 func encodeAnswer(w *bytes.Buffer, v any) error {
+	if l, ok := v.(route.List); ok {
+		return encodeKept(w, l)
+	}
 	if l := reflect.ValueOf(v); listOfObjects(l) {
-		if parts := min(runtime.GOMAXPROCS(0), l.Len()/alone); parts > 1 {
-			return encodeParts(w, l, parts)
+		if parts := parts(l.Len()); parts > 1 {
+			return encodeParts(w, parts, func(w *bytes.Buffer, i int) error {
+				return encode(w, l.Slice(i*l.Len()/parts, (i+1)*l.Len()/parts).Interface())
+			})
 		}
 	}
 	return encode(w, v)
+}
+
+// parts is by how many processors n elements are encoded.
+func parts(n int) int { return min(runtime.GOMAXPROCS(0), n/alone) }
+
+// encodeKept is encodeAnswer for a list most of whose elements, but not always, have kept their texts.
+func encodeKept(w *bytes.Buffer, l route.List) error {
+	fresh := 0
+	for _, e := range l.Elements {
+		if !e.Kept(l.Edit) {
+			fresh++
+		}
+	}
+	if parts := parts(fresh); parts > 1 {
+		all := l.Elements
+		return encodeParts(w, parts, func(w *bytes.Buffer, i int) error {
+			return appendList(w, route.List{Elements: all[i*len(all)/parts : (i+1)*len(all)/parts], Edit: l.Edit})
+		})
+	}
+	return appendList(w, l)
+}
+
+func appendList(w *bytes.Buffer, l route.List) error {
+	text, err := l.AppendTo(w.AvailableBuffer())
+	if err != nil {
+		return err
+	}
+	w.Write(text)
+	w.WriteByte('\n')
+	return nil
 }
 
 // listOfObjects says whether a value is a plain slice of what becomes JSON objects, so that its parts' texts joined are the
@@ -45,28 +80,28 @@ func listOfObjects(v reflect.Value) bool {
 	return e.Kind() == reflect.Struct || e.Kind() == reflect.Pointer && e.Elem().Kind() == reflect.Struct
 }
 
-// encodeParts encodes as many runs of a list at once. The texts of the later ones are joined to the first's.
-func encodeParts(w *bytes.Buffer, list reflect.Value, parts int) error {
+// encodeParts encodes as many runs of a list at once; part writes one of them as a list of its own. The texts of the later
+// ones are joined to the first's.
+func encodeParts(w *bytes.Buffer, parts int, part func(w *bytes.Buffer, i int) error) error {
 	bufs, errs := make([]*bytes.Buffer, parts), make([]error, parts)
 	var others sync.WaitGroup
-	run := func(i int) {
-		errs[i] = encode(bufs[i], list.Slice(i*list.Len()/parts, (i+1)*list.Len()/parts).Interface())
-	}
 	bufs[0] = w
 	for i := 1; i < parts; i++ {
 		bufs[i] = buffers.Get().(*bytes.Buffer)
 		defer giveBack(bufs[i])
-		others.Go(func() { run(i) })
+		others.Go(func() { errs[i] = part(bufs[i], i) })
 	}
-	run(0)
+	errs[0] = part(w, 0)
 	others.Wait()
 	for i, b := range bufs {
 		if errs[i] != nil {
 			return errs[i]
 		}
-		if i > 0 { // "[…]\n" and "[…]\n" become "[…,…]\n"
+		if i > 0 && b.Len() > len("[]\n") { // "[…]\n" and "[…]\n" become "[…,…]\n"
 			w.Truncate(w.Len() - len("]\n"))
-			w.WriteByte(',')
+			if w.Len() > len("[") {
+				w.WriteByte(',')
+			}
 			w.Write(b.Bytes()[len("["):])
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"longshore/internal/server/route"
@@ -57,6 +58,49 @@ func TestEncodeAnswer(t *testing.T) {
 	var got bytes.Buffer
 	if err := encodeAnswer(&got, route.Encoded("{}")); err != nil || got.String() != "{}\n" {
 		t.Errorf("%q %v", got.String(), err)
+	}
+}
+
+// piece is an element of a list that keeps texts; it is left out when it has none.
+type piece struct {
+	text string
+	kept bool
+}
+
+func (p piece) AppendText(b []byte, _ *route.Edit) ([]byte, error) {
+	if p.text == "refused" {
+		return nil, errors.New(p.text)
+	}
+	return append(b, p.text...), nil
+}
+
+func (p piece) Kept(*route.Edit) bool { return p.kept }
+
+// By however many processors a list is encoded, and whoever is left out of it, it is one list.
+func TestEncodeKept(t *testing.T) {
+	for _, n := range []int{0, 1, 2*alone - 1, 2 * alone, 1000} {
+		for _, leave := range []int{0, 1, 2, 7} { // every so many are left out
+			for _, kept := range []bool{true, false} {
+				var l route.List
+				want := []string{}
+				for i := range n {
+					p := piece{kept: kept}
+					if leave == 0 || i%leave != 0 && i < n/2 { // the second half is empty
+						p.text = fmt.Sprintf(`{"ID":"%d"}`, i)
+						want = append(want, p.text)
+					}
+					l.Elements = append(l.Elements, p)
+				}
+				var got bytes.Buffer
+				if err := encodeAnswer(&got, l); err != nil || got.String() != "["+strings.Join(want, ",")+"]\n" {
+					t.Errorf("%d, every %d left out, kept %v: %v\n%.200s", n, leave, kept, err, got.String())
+				}
+				got.Reset()
+				if l.Elements = append(l.Elements, piece{text: "refused"}); encodeAnswer(&got, l) == nil {
+					t.Errorf("an element of %d refused, and nobody heard", n)
+				}
+			}
+		}
 	}
 }
 

@@ -11,24 +11,6 @@ import (
 	"longshore/internal/service/engine/containers"
 )
 
-func (h *handlers) list(ctx context.Context, r *route.Request) (route.Response, error) {
-	f, err := r.Filters()
-	if err != nil {
-		return nil, err
-	}
-	limit, err := r.Int("limit", 0)
-	if err != nil {
-		return nil, err
-	}
-	list, err := h.svc.List(ctx, containers.ListRequest{
-		All: r.Bool("all"), Limit: limit, Size: r.Bool("size"), Filters: f,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return route.JSON{Body: list}, nil
-}
-
 func (h *handlers) inspect(ctx context.Context, r *route.Request) (route.Response, error) {
 	c, err := h.svc.Inspect(ctx, r.Var("id"), containers.InspectOptions{Size: r.Bool("size")})
 	if err != nil {

@@ -10,13 +10,14 @@ import (
 // handlers translate for one service.
 type handlers struct {
 	svc          *containers.Service
-	experimental bool // the daemon runs in experimental mode
+	experimental bool   // the daemon runs in experimental mode
+	mark         string // stands for the status in texts of lists
 }
 
 // Routes are all operations on containers and execs but archive, export, changes and commit. Checkpoints are there in
 // experimental mode, as with dockerd.
 func Routes(svc *containers.Service, experimental bool) []route.Route {
-	h := &handlers{svc: svc, experimental: experimental}
+	h := &handlers{svc: svc, experimental: experimental, mark: newMark()}
 	return []route.Route{
 		{Method: "GET", Pattern: "/containers/json", Since: "1.0", Handle: h.list},
 		{Method: "POST", Pattern: "/containers/create", Since: "1.0", Handle: h.create},

@@ -13,8 +13,9 @@ import (
 
 // Step is all that stands between one version and the newest for one operation.
 type Step struct {
-	changes                             []*Change // oldest rung first
-	lifts, lowers, each, replies, fails []*Change // the same by what they do; all but lifts newest first
+	changes                             []*Change   // oldest rung first
+	lifts, lowers, each, replies, fails []*Change   // the same by what they do; all but lifts newest first
+	edit                                *route.Edit // the lowers, where all are of items; else nil
 }
 
 func (s *Step) settle() {
@@ -36,6 +37,9 @@ func (s *Step) settle() {
 		if c.Error != nil {
 			s.fails = append(s.fails, c)
 		}
+	}
+	if !slices.ContainsFunc(s.lowers, func(c *Change) bool { return c.Lower != nil }) {
+		s.edit = &route.Edit{Text: s.lowerText}
 	}
 }
 
@@ -136,6 +140,11 @@ func (s *Step) lowerJSON(r *route.Request, v route.JSON) (route.Response, error)
 	if len(s.lowers) == 0 {
 		return v, nil
 	}
+	if l, ok := v.Body.(route.List); ok && s.edit != nil {
+		l.Edit = s.edit
+		v.Body = l
+		return v, nil
+	}
 	out, err := jsontree.Edit(v.Body, opened, func(body *jsontree.Value) {
 		view := &View{Body: body, Typed: v.Body, Request: r}
 		for _, c := range s.lowers {
@@ -152,6 +161,19 @@ func (s *Step) lowerJSON(r *route.Request, v route.JSON) (route.Response, error)
 	}
 	v.Body = route.Encoded(out)
 	return v, nil
+}
+
+// lowerText takes one item of a list down, for any request; nil when the version does not have it.
+func (s *Step) lowerText(v any) ([]byte, error) {
+	omitted := false
+	text, err := jsontree.Edit(v, opened, func(body *jsontree.Value) {
+		view := &View{Body: body}
+		omitted = slices.ContainsFunc(s.each, func(c *Change) bool { return !c.lowerItem(view) })
+	})
+	if err != nil || omitted {
+		return nil, err
+	}
+	return text, nil
 }
 
 // opened are the members of large answers that rungs look into at nearly every version.

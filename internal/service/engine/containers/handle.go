@@ -11,15 +11,17 @@ import (
 	core "longshore/internal/core/container"
 	"longshore/internal/core/fault"
 	"longshore/internal/core/runtime"
+	"longshore/internal/service/engine/containers/listing"
 	"longshore/internal/service/engine/containers/notice"
 	"longshore/internal/service/engine/containers/streams"
 )
 
 // handle is a live container. Everything below "owned" is touched by its actor only; the rest is safe for anyone.
 type handle struct {
-	id   string
-	snap atomic.Pointer[core.Record]
-	mail chan func(ctx context.Context)
+	id    string
+	snap  atomic.Pointer[core.Record]
+	shown atomic.Pointer[listing.Shown]
+	mail  chan func(ctx context.Context)
 	// gone is closed when the record has been deleted.
 	gone    chan struct{}
 	changes *notice.Board

@@ -90,27 +90,26 @@ type ListRequest struct {
 }
 
 // List shows containers from their snapshots, newest first.
-func (s *Service) List(ctx context.Context, r ListRequest) ([]*container.Summary, error) {
+func (s *Service) List(ctx context.Context, r ListRequest) ([]listing.Item, error) {
 	q, err := listing.Parse(r.Filters, listing.Lookups{Container: s.recordOf, Image: s.imageOf(ctx)})
 	if err != nil {
 		return nil, err
 	}
 	handles := s.index.All()
-	recs := make([]*core.Record, len(handles))
+	recs, shown := make([]*core.Record, len(handles)), make([]*listing.Shown, len(handles))
 	for i, h := range handles {
-		recs[i] = h.record()
+		shown[i] = listing.Show(&h.shown, h.record())
+		recs[i] = shown[i].Record
 	}
-	picked, aliases := q.Select(recs, r.All, r.Limit), launch.Aliases(recs, s.recordOf)
-	out, imageName := make([]*container.Summary, 0, len(picked)), listing.PerImage(func(rec *core.Record) string { return s.imageName(ctx, rec) })
-	for _, rec := range picked {
-		sum := listing.Summary(rec, s.deps.Now(), listing.NetworkSettings(rec), mounts.Points(rec.Mounts))
-		sum.Image, sum.Names = imageName(rec), append(sum.Names, aliases[rec.ID]...)
+	picked, aliases, now := q.Select(shown, r.All, r.Limit), launch.Aliases(recs, s.recordOf), s.deps.Now()
+	out, imageName := make([]listing.Item, len(picked)), listing.PerImage(func(rec *core.Record) string { return s.imageName(ctx, rec) })
+	for i, p := range picked {
+		out[i] = listing.Item{Shown: p, Image: imageName(p.Record), Aliases: aliases[p.Record.ID], Status: p.Record.State.Sentence(now)}
 		if r.Size {
-			if rw, root, err := s.deps.Images.Usage(ctx, rec.ID); err == nil {
-				sum.SizeRw, sum.SizeRootFs = rw, root
+			if rw, root, err := s.deps.Images.Usage(ctx, p.Record.ID); err == nil {
+				out[i].SizeRw, out[i].SizeRootFs = rw, root
 			}
 		}
-		out = append(out, sum)
 	}
 	return out, nil
 }

@@ -101,17 +101,17 @@ func parseOne(q *Query, name string, values []string, l Lookups) (func(*core.Rec
 }
 
 // Select picks and sorts, newest first. Without all, a limit or a filter on states only running containers are shown.
-func (q *Query) Select(recs []*core.Record, all bool, limit int) []*core.Record {
-	out := make([]*core.Record, 0, len(recs))
-	for _, r := range recs {
-		if !all && limit <= 0 && !q.all && !r.State.Active() {
+func (q *Query) Select(from []*Shown, all bool, limit int) []*Shown {
+	out := make([]*Shown, 0, len(from))
+	for _, s := range from {
+		if !all && limit <= 0 && !q.all && !s.Record.State.Active() {
 			continue
 		}
-		if q.match(r) {
-			out = append(out, r)
+		if q.match(s.Record) {
+			out = append(out, s)
 		}
 	}
-	slices.SortFunc(out, func(a, b *core.Record) int { return b.Created.Compare(a.Created) })
+	slices.SortFunc(out, func(a, b *Shown) int { return b.Record.Created.Compare(a.Record.Created) })
 	if limit > 0 && len(out) > limit {
 		out = out[:limit]
 	}

@@ -40,6 +40,14 @@ func sample() []*core.Record {
 	return []*core.Record{web, db, old}
 }
 
+func shown(recs []*core.Record) []*Shown {
+	list := make([]*Shown, len(recs))
+	for i, r := range recs {
+		list[i] = &Shown{Record: r}
+	}
+	return list
+}
+
 func lookups(recs []*core.Record) Lookups {
 	layer := digest.FromString("layer")
 	return Lookups{
@@ -118,8 +126,8 @@ func TestFilters(t *testing.T) {
 			got = "error: " + err.Error()
 		} else {
 			var names []string
-			for _, r := range q.Select(recs, c.all, c.limit) {
-				names = append(names, r.Name)
+			for _, r := range q.Select(shown(recs), c.all, c.limit) {
+				names = append(names, r.Record.Name)
 			}
 			got = strings.Join(names, " ")
 		}
@@ -169,8 +177,7 @@ func TestPrune(t *testing.T) {
 func TestSummary(t *testing.T) {
 	rec := sample()[0]
 	rec.Config.Entrypoint, rec.Config.Cmd = []string{"sh"}, []string{"-c", "echo a b"}
-	ns := &container.NetworkSettings{Ports: rec.Run.Ports}
-	s := Summary(rec, epoch.Add(time.Hour), ns, nil)
+	s := (&Item{Shown: &Shown{Record: rec}, Status: rec.State.Sentence(epoch.Add(time.Hour))}).Summary()
 	if s.Command != "sh -c 'echo a b'" || s.Status != "Up About an hour (healthy)" || s.State != "running" || s.Names[0] != "/web" {
 		t.Errorf("got %+v", s)
 	}
@@ -188,7 +195,7 @@ func FuzzParse(f *testing.F) {
 	recs := sample()
 	f.Fuzz(func(t *testing.T, k, v string) {
 		if q, err := Parse(map[string][]string{k: {v}}, lookups(recs)); err == nil {
-			q.Select(recs, true, 0)
+			q.Select(shown(recs), true, 0)
 		}
 		if m, err := Prune(map[string][]string{k: {v}}, epoch); err == nil {
 			m(recs[0])

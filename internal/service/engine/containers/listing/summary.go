@@ -5,21 +5,23 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
+	"github.com/opencontainers/go-digest"
 
 	core "longshore/internal/core/container"
+	"longshore/internal/service/engine/containers/mounts"
 )
 
-// Summary is one element of a list; the caller fills in what only the images know (name, sizes).
-func Summary(rec *core.Record, now time.Time, ns *container.NetworkSettings, points []container.MountPoint) *container.Summary {
+// summary is what a record tells of its container; the rest is the Item's.
+func summary(rec *core.Record) *container.Summary {
 	p, args := rec.Command()
+	ns := NetworkSettings(rec)
 	s := &container.Summary{
-		ID: rec.ID, Names: []string{"/" + rec.Name}, ImageID: rec.Image.ID.String(), ImageManifestDescriptor: rec.Image.Manifest,
+		ID: rec.ID, ImageID: rec.Image.ID.String(), ImageManifestDescriptor: rec.Image.Manifest,
 		Command: command(p, args), Created: rec.Created.Unix(), Ports: ports(rec, ns), Labels: rec.Config.Labels,
-		State: rec.State.Status(), Status: rec.State.Sentence(now), Health: rec.State.HealthSummary(), Mounts: points,
+		State: rec.State.Status(), Health: rec.State.HealthSummary(), Mounts: mounts.Points(rec.Mounts),
 		NetworkSettings: &container.NetworkSettingsSummary{Networks: ns.Networks},
 	}
 	if s.Labels == nil {
@@ -32,14 +34,25 @@ func Summary(rec *core.Record, now time.Time, ns *container.NetworkSettings, poi
 
 // PerImage asks once for containers that were made from the same name of the same image.
 func PerImage(ask func(*core.Record) string) func(*core.Record) string {
-	type made struct{ name, id string }
+	type made struct {
+		name string
+		id   digest.Digest
+	}
 	told := map[made]string{}
+	var last made // as a rule the neighbours are of one image
+	var answer string
 	return func(rec *core.Record) string {
-		k := made{rec.Config.Image, rec.Image.ID.String()}
-		if _, ok := told[k]; !ok {
-			told[k] = ask(rec)
+		k := made{rec.Config.Image, rec.Image.ID}
+		if k == last {
+			return answer
 		}
-		return told[k]
+		name, ok := told[k]
+		if !ok {
+			name = ask(rec)
+			told[k] = name
+		}
+		last, answer = k, name
+		return name
 	}
 }
 
