@@ -5,6 +5,8 @@ COMMIT  ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 DATE    ?= $(shell git log -1 --format=%cI 2>/dev/null || echo unknown)
 LDFLAGS  = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.built=$(DATE)
 export CGO_ENABLED ?= 0
+# Where there is no Go, setup puts one there.
+export PATH := $(CURDIR)/.cache/go/bin:$(PATH)
 
 .PHONY: help build run test check bench soak fuzz clean setup
 help: ## list the targets

@@ -2,14 +2,8 @@
 # Installs what is missing, and only that: setup.sh run|test|bench
 set -euo pipefail
 what=${1:-run}
-
-need_go() {
-    command -v go >/dev/null && return
-    [ -x /usr/local/go/bin/go ] && { echo "go is in /usr/local/go/bin: put it on the PATH" >&2; exit 1; }
-    echo "Longshore is built with Go (see go.mod for the version): install it, for example from https://go.dev/dl" >&2
-    exit 1
-}
-need_go
+repo=$(cd "$(dirname "$0")/.." && pwd)
+export PATH=$repo/.cache/go/bin:$PATH
 
 missing=()
 want() { # command package
@@ -23,6 +17,11 @@ want ip iproute2
 want tar tar
 want git git
 want make make
+if ! "$repo/scripts/go.sh" enough; then # to fetch it
+    want curl curl
+    want unzip unzip
+    [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
+fi
 if [ "$what" != run ]; then
     want skopeo skopeo
     want docker-compose docker-compose
@@ -42,7 +41,7 @@ docker_cli() {
     # Debian's docker.io carries CLI and daemon in one package: take the client out without installing the daemon.
     echo "setup: taking the docker CLI out of Debian's docker.io"
     tmp=$(mktemp -d)
-    (cd "$tmp" && apt-get download -q docker.io >/dev/null && dpkg -x docker.io_*.deb .)
+    (cd "$tmp" && apt-get download -q -o APT::Sandbox::User=root docker.io >/dev/null && dpkg -x docker.io_*.deb .)
     install -m 0755 "$tmp/usr/bin/docker" /usr/local/bin/docker
     rm -rf "$tmp"
 }
@@ -62,7 +61,7 @@ if [ "${#missing[@]}" -gt 0 ] || ! command -v docker >/dev/null; then
     apt-get update -q >/dev/null
     no_services
     if [ "${#missing[@]}" -gt 0 ]; then
-        DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}" >/dev/null
+        DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes apt-get install -qy --no-install-recommends "${missing[@]}" >/dev/null
     fi
     docker_cli
 fi
@@ -71,13 +70,14 @@ if [ "$what" = bench ] && ! command -v dockerd >/dev/null; then
     apt-get update -q >/dev/null
     no_services
     cli=$(command -v docker || true)
-    DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends docker.io docker-registry >/dev/null
+    DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes apt-get install -qy --no-install-recommends docker.io docker-registry >/dev/null
     [ -z "$cli" ] || echo "setup: the docker CLI stays $cli"
 fi
 
+"$repo/scripts/go.sh"
+
 # The S3 server of the tests, built from source into the tree's own cache.
 if [ "$what" = test ] && ! command -v versitygw >/dev/null; then
-    repo=$(cd "$(dirname "$0")/.." && pwd)
     if [ ! -x "$repo/.cache/bin/versitygw" ]; then
         echo "setup: building versitygw, the S3 server of the tests"
         (cd / && CGO_ENABLED=0 GOBIN="$repo/.cache/bin" go install github.com/versity/versitygw/cmd/versitygw@v1.8.0) ||
