@@ -57,7 +57,7 @@ no_services() {
 if [ "${#missing[@]}" -gt 0 ] || ! command -v docker >/dev/null; then
     [ "$(id -u)" = 0 ] || { echo "setup: missing ${missing[*]} docker: run as root, or install them yourself" >&2; exit 1; }
     command -v apt-get >/dev/null || { echo "setup: missing ${missing[*]}: install them (this script knows only Debian)" >&2; exit 1; }
-    echo "setup: installing ${missing[*]:-nothing}"
+    [ "${#missing[@]}" -eq 0 ] || echo "setup: installing ${missing[*]}"
     apt-get update -q >/dev/null
     no_services
     if [ "${#missing[@]}" -gt 0 ]; then
