@@ -34,9 +34,10 @@ test: ## everything; installs what the tests need
 	@scripts/check.sh
 	@scripts/test.sh
 
-bench: build ## measurements beside dockerd and bare runtimes; prints the table
+bench: ## measurements beside dockerd and bare runtimes; prints the table. ROWS=run,exec N=7 for some of them
 	@scripts/setup.sh bench
-	@scripts/bench.sh
+	@$(MAKE) --no-print-directory build
+	@scripts/bench.sh $(if $(N),-n $(N)) $(if $(ROWS),-only $(ROWS))
 
 soak: ## long crash, fault and life-cycle runs; KILLS=200 CYCLES=2000
 	@scripts/setup.sh test
