@@ -1,11 +1,10 @@
 package shimclient
 
 import (
-	"fmt"
-	"os"
 	"sync"
+	"syscall"
 
-	"golang.org/x/sys/unix"
+	"longshore/internal/base/romount"
 )
 
 // program is the shim's binary as shims are started from it: on a read-only mount of its own that is attached nowhere, so
@@ -22,7 +21,7 @@ type program struct {
 // use calls f with the path to execute.
 func (p *program) use(f func(path string) error) error {
 	p.once.Do(func() {
-		fd, err := detach(p.path)
+		fd, err := romount.Of(p.path)
 		if err != nil {
 			fd = -1
 		}
@@ -35,8 +34,7 @@ func (p *program) use(f func(path string) error) error {
 	if p.fd < 0 {
 		return f(p.path)
 	}
-	// Not /proc/self: a forked child moves descriptors about before it executes.
-	return f(fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), p.fd))
+	return f(romount.Path(p.fd))
 }
 
 // close gives the mount up; shims that run from it keep it.
@@ -45,20 +43,7 @@ func (p *program) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.fd >= 0 {
-		unix.Close(p.fd)
+		syscall.Close(p.fd)
 		p.fd = -1
 	}
-}
-
-func detach(path string) (int, error) {
-	fd, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
-	if err != nil {
-		return -1, err
-	}
-	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY, Propagation: unix.MS_PRIVATE}
-	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &attr); err != nil {
-		unix.Close(fd)
-		return -1, err
-	}
-	return fd, nil
 }
