@@ -66,7 +66,19 @@ type Lease struct {
 
 // Reserve holds a port. A single port that another container holds is an error in docker's words; one that a process
 // of the host holds is the kernel's error (address already in use), which errors.Is finds as unix.EADDRINUSE.
-func (p *Ports) Reserve(w Want) (*Lease, error) {
+func (p *Ports) Reserve(w Want) (l *Lease, err error) {
+	if w.First == 0 || w.First != w.Last {
+		return p.reserve(w)
+	}
+	err = socket.RetryInUse(func() error { // no other port waits meanwhile
+		l, err = p.reserve(w)
+		return err
+	})
+	return l, err
+}
+
+// reserve tries each port of a range once.
+func (p *Ports) reserve(w Want) (*Lease, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	first, last, start := w.First, w.Last, w.First
@@ -76,9 +88,6 @@ func (p *Ports) Reserve(w Want) (*Lease, error) {
 	var failed error
 	for n := int(last) - int(first) + 1; n > 0; n-- {
 		l, err := p.hold(w, start)
-		if w.First == w.Last && w.First != 0 && errors.Is(err, unix.EADDRINUSE) {
-			err = socket.RetryInUse(func() error { l, err = p.hold(w, start); return err })
-		}
 		if err == nil {
 			if w.First == 0 {
 				p.next = after(start, first, last)
