@@ -121,7 +121,7 @@ func (s *Store) sweep(ctx context.Context) error {
 		}
 	}
 	// A half-written blob that the database does not name would be gone on with by the next writer that gets its name.
-	if err := empty(filepath.Join(s.root, "content", "ingest")); err != nil {
+	if err := errors.Join(empty(filepath.Join(s.root, "content", "ingest")), empty(s.incomingDir())); err != nil {
 		return fmt.Errorf("remove half-written blobs: %w", err)
 	}
 	if c, ok := s.backend.(snapshots.Cleaner); ok {

@@ -517,7 +517,12 @@ func work(t *testing.T, root string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		l := put(t, s, layerOf(t, entry{name: "f", body: strings.Repeat("x", 100_000)}), layerOf(t, entry{name: "g", body: time.Now().String()}))
+		var l Layers
+		if a := s.Ahead(true); i%2 == 0 {
+			l = put(t, s, layerOf(t, entry{name: "f", body: strings.Repeat("x", 100_000)}), layerOf(t, entry{name: "g", body: time.Now().String()}))
+		} else {
+			l = ahead(ctx, t, a, layerOf(t, entry{name: "h", body: time.Now().String() + strings.Repeat("y", 2<<20)}))
+		}
 		if err := s.Unpack(ctx, l); err != nil {
 			t.Fatal(err)
 		}
@@ -560,6 +565,17 @@ func survived(t *testing.T, root string) {
 	}
 	if st, err := s.Content().ListStatuses(t.Context()); err != nil || len(st) != 0 {
 		t.Errorf("%d ingests are left: %v", len(st), err)
+	}
+	if st, _ := os.ReadDir(s.incomingDir()); len(st) != 0 {
+		t.Errorf("%d half-written files are left", len(st))
+	}
+	if n := snapshotsBehind(t, s); n != 0 {
+		_ = s.snaps.Walk(t.Context(), func(_ context.Context, i snapshots.Info) error {
+			if i.Kind == snapshots.KindActive {
+				t.Errorf("snapshot %s is left", i.Name)
+			}
+			return nil
+		})
 	}
 	blobs, _ := os.ReadDir(filepath.Join(root, "content/blobs/sha256"))
 	if len(blobs) != len(list) {

@@ -34,6 +34,8 @@ type Layers struct {
 	// Fetched, when set, is asked before a layer is read and blocks until its blob is stored, so that unpacking starts
 	// while later layers are still on their way.
 	Fetched func(ctx context.Context, layer int) error
+	// Ahead, when set, may have unpacked some of the layers already.
+	Ahead *Ahead
 	// Progress, when set, is told as layers begin and end; it may be called concurrently.
 	Progress func(layer int, done bool)
 }
@@ -169,7 +171,7 @@ func (s *Store) commitAll(ctx context.Context, l Layers, layers []*layer, chains
 		}
 		lowers = append([]string{layers[i].root}, lowers...)
 	}
-	if err := s.persist(); err != nil {
+	if err := errors.Join(s.persist(), l.Ahead.settled()); err != nil {
 		return err
 	}
 	for i := from; i < len(chains); i++ {
@@ -216,11 +218,12 @@ func (s *Store) discard(ctx context.Context, layers []*layer) {
 type layer struct {
 	store     *Store
 	blob      ocispec.Descriptor
-	diff      digest.Digest
+	diff      digest.Digest // when it is not known before: of a compressed layer what it turns out to be, else empty
 	base      bool
 	key       string
 	root      string          // the directory that the layer is unpacked into
 	bare      map[string]bool // directories that the layer uses without describing them
+	whiteouts bool            // it hides what is below it
 	ready     chan struct{}   // closed when unpack succeeded
 	committed bool
 }
@@ -234,20 +237,34 @@ func (l *layer) unpack(ctx context.Context, all Layers, i int) error {
 	if all.Progress != nil {
 		all.Progress(i, false)
 	}
-	key := "extract-" + strconv.FormatUint(ingestSeq.Add(1), 36) + "-" + l.diff.Encoded()
-	mounts, err := l.store.prepareFresh(ctx, key)
+	given, err := all.Ahead.give(ctx, l)
 	if err != nil {
-		return fmt.Errorf("prepare layer %s: %w", l.blob.Digest, err)
+		return fmt.Errorf("unpack layer %s: %w", l.blob.Digest, err)
 	}
-	l.key = key
-	if l.root, err = upperDir(mounts); err != nil {
-		return err
+	if given {
+		close(l.ready)
+		return nil
+	}
+	if err := l.prepare(ctx, l.diff.Encoded()); err != nil {
+		return fmt.Errorf("prepare layer %s: %w", l.blob.Digest, err)
 	}
 	if err := l.fill(ctx); err != nil {
 		return fmt.Errorf("unpack layer %s: %w", l.blob.Digest, err)
 	}
 	close(l.ready)
 	return nil
+}
+
+// prepare makes the snapshot that the layer is unpacked into.
+func (l *layer) prepare(ctx context.Context, name string) error {
+	key := "extract-" + strconv.FormatUint(ingestSeq.Add(1), 36) + "-" + name
+	mounts, err := l.store.prepareFresh(ctx, key)
+	if err != nil {
+		return err
+	}
+	l.key = key
+	l.root, err = upperDir(mounts)
+	return err
 }
 
 // fill unpacks the layer's blob into its directory.
@@ -283,9 +300,13 @@ func (l *layer) apply(ctx context.Context, r io.Reader) error {
 		return err
 	}
 	defer plain.Close()
-	digester := l.diff.Algorithm().Digester()
+	alg := digest.Canonical
+	if l.diff != "" {
+		alg = l.diff.Algorithm()
+	}
+	digester := alg.Digester()
 	src := io.Reader(plain)
-	known := kind == compression.None && l.blob.Digest == l.diff // verified when it was stored
+	known := kind == compression.None && (l.diff == "" || l.blob.Digest == l.diff) // verified when it is, or was, stored
 	if !known {
 		src = io.TeeReader(plain, digester.Hash())
 	}
@@ -307,7 +328,10 @@ func (l *layer) apply(ctx context.Context, r io.Reader) error {
 	if _, err := io.Copy(io.Discard, src); err != nil {
 		return err
 	}
-	if got := digester.Digest(); got != l.diff {
+	switch got := digester.Digest(); {
+	case l.diff == "":
+		l.diff = got
+	case got != l.diff:
 		return fmt.Errorf("wrong diff id calculated on extraction %q: %w", got, errdefs.ErrFailedPrecondition)
 	}
 	return nil
@@ -317,6 +341,7 @@ func (l *layer) apply(ctx context.Context, r io.Reader) error {
 // the layers below when these are known.
 func (l *layer) note(seen map[string]bool, h *tar.Header) {
 	name := strings.TrimPrefix(path.Clean("/"+h.Name), "/")
+	l.whiteouts = l.whiteouts || strings.HasPrefix(path.Base(name), ".wh.")
 	for dir := path.Dir(name); dir != "." && !seen[dir]; dir = path.Dir(dir) {
 		seen[dir] = true
 		l.bare[dir] = true

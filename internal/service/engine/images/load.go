@@ -16,6 +16,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"longshore/internal/core/fault"
+	"longshore/internal/driver/ctdstore"
 	"longshore/internal/service/engine/images/archive"
 	"longshore/internal/service/engine/images/catalog"
 	"longshore/internal/service/engine/images/transfer"
@@ -33,11 +34,13 @@ func (s *Service) Load(ctx context.Context, r io.Reader, wanted []ocispec.Platfo
 	}
 	release = sync.OnceFunc(release)
 	defer release()
-	loaded, err := archive.Read(ctx, s.store, r)
+	ahead := s.store.Ahead(len(wanted) == 0) // else it takes the archive's end to tell which layers are wanted
+	defer ahead.Close(ctx)
+	loaded, err := archive.Read(ctx, ahead, r)
 	if err != nil {
 		return err
 	}
-	entries, err := s.checkLoaded(ctx, loaded, wanted)
+	entries, err := s.checkLoaded(ctx, loaded, wanted, ahead)
 	if err != nil {
 		return err
 	}
@@ -65,7 +68,7 @@ func (s *Service) Load(ctx context.Context, r io.Reader, wanted []ocispec.Platfo
 }
 
 // checkLoaded unpacks what this host can run, or the wanted platforms, before any name makes the images visible.
-func (s *Service) checkLoaded(ctx context.Context, loaded []archive.Loaded, wanted []ocispec.Platform) (map[digest.Digest]*catalog.Entry, error) {
+func (s *Service) checkLoaded(ctx context.Context, loaded []archive.Loaded, wanted []ocispec.Platform, ahead *ctdstore.Ahead) (map[digest.Digest]*catalog.Entry, error) {
 	out := map[digest.Digest]*catalog.Entry{}
 	for _, l := range loaded {
 		if out[l.Target.Digest] != nil {
@@ -82,7 +85,7 @@ func (s *Service) checkLoaded(ctx context.Context, loaded []archive.Loaded, want
 				return nil, fault.NotFound("image %s was loaded, but doesn't provide the requested platform (%s)", name, platforms.FormatAll(p))
 			}
 		}
-		if err := s.unpackLoaded(ctx, e, wanted); err != nil {
+		if err := s.unpackLoaded(ctx, e, wanted, ahead); err != nil {
 			return nil, fault.Invalid("unpack image %s: %w", l.Target.Digest, err)
 		}
 	}
@@ -131,7 +134,7 @@ func (s *Service) addLoaded(ctx context.Context, loaded []archive.Loaded, entrie
 	return s.apply(ctx, c)
 }
 
-func (s *Service) unpackLoaded(ctx context.Context, e *catalog.Entry, wanted []ocispec.Platform) error {
+func (s *Service) unpackLoaded(ctx context.Context, e *catalog.Entry, wanted []ocispec.Platform, ahead *ctdstore.Ahead) error {
 	match := platforms.Default()
 	for _, m := range e.Manifests {
 		if m.Kind != image.ManifestKindImage || !m.Available {
@@ -144,7 +147,7 @@ func (s *Service) unpackLoaded(ctx context.Context, e *catalog.Entry, wanted []o
 		if !want {
 			continue
 		}
-		if err := s.unpack(ctx, m, nil); err != nil {
+		if err := s.store.Unpack(ctx, ctdstore.Layers{Config: m.Config, Blobs: m.Layers, DiffIDs: m.Image.RootFS.DiffIDs, Ahead: ahead}); err != nil {
 			return err
 		}
 	}
