@@ -21,6 +21,7 @@ import (
 	"syscall"
 	"unsafe"
 
+	"longshore/cmd/longshore-shim/internal/checks"
 	"longshore/cmd/longshore-shim/internal/logwriter"
 	"longshore/internal/base/pidone"
 	"longshore/internal/base/shimproto"
@@ -38,6 +39,15 @@ func main() {
 	}
 	if len(os.Args) == 4 && os.Args[1] == compressCommand {
 		compress(os.Args[2], os.Args[3])
+		return
+	}
+	if len(os.Args) > 1 && os.Args[1] == shimproto.ChecksCommand {
+		if err := checks.Run(shimproto.ControlFD); err != nil {
+			die(err.Error())
+		}
+		return
+	}
+	if len(os.Args) > 1 && os.Args[1] == shimproto.NothingCommand {
 		return
 	}
 	// The main thread must stay ours: a thread that enters a container's cgroup ends afterwards, the main one cannot.

@@ -128,6 +128,29 @@ type Process interface {
 	Exec(ctx context.Context, e ExecLaunch) (Exec, error)
 }
 
+// Checker is a Process that runs health checks at less cost than execs.
+type Checker interface {
+	// Check runs a command to its end. ErrNotImplemented: this one has to be an exec, and nothing of it has counted. When ctx
+	// ends, the command is killed.
+	Check(ctx context.Context, l CheckLaunch) (Checked, error)
+}
+
+// CheckLaunch describes a health check.
+type CheckLaunch struct {
+	// Process is the same pointer for all checks of a run, and not changed.
+	Process *specs.Process
+	// Timeout kills the command.
+	Timeout time.Duration
+}
+
+// Checked is how a health check ended.
+type Checked struct {
+	Code   int    // 0–255; 128+n for signal n
+	Late   bool   // it was killed after its time; Code says nothing
+	Output string // the first 4 KB of both streams
+	More   bool   // there was more
+}
+
 // AttachOptions selects streams. Output is framed as docker's stdcopy (8-byte header) unless the terminal is on.
 type AttachOptions struct {
 	Stdin, Stdout, Stderr bool

@@ -31,6 +31,8 @@ import (
 type Client struct {
 	shim program
 	log  *slog.Logger
+	// checks runs health checks
+	checks checker
 
 	mu     sync.Mutex // guards what follows
 	live   map[*process]struct{}
@@ -41,7 +43,9 @@ var _ runtime.Runtime = (*Client)(nil)
 
 // New makes a client that spawns the program at shimPath.
 func New(shimPath string, log *slog.Logger) *Client {
-	return &Client{shim: program{path: shimPath}, log: log, live: map[*process]struct{}{}}
+	c := &Client{shim: program{path: shimPath}, log: log, live: map[*process]struct{}{}}
+	c.checks.shim, c.checks.log = &c.shim, log
+	return c
 }
 
 // Close gives up all connections and waits for their readers. Containers go on; waiters get ErrUnavailable.
@@ -59,6 +63,7 @@ func (c *Client) Close() error {
 	for _, p := range all {
 		<-p.ended
 	}
+	c.checks.close()
 	c.shim.close()
 	return nil
 }

@@ -17,6 +17,8 @@ import (
 type ground struct {
 	// Filter is the file of the compiled seccomp filter; empty: the container has none.
 	Filter string `json:",omitempty"`
+	// SharesPIDs: the container has no pid namespace of its own, so that orphans become the shim's. Older daemons did not say.
+	SharesPIDs bool `json:",omitempty"`
 }
 
 // seccompAnnotation is how crun is handed a compiled filter, which it keeps beside its state and gives to each exec.
@@ -49,7 +51,7 @@ func groundOf(l *runtime.Launch) *ground {
 	if traces(s.Process.Capabilities) {
 		return nil
 	}
-	g := &ground{}
+	g := &ground{SharesPIDs: sharesPIDs(s)}
 	for key := range s.Annotations {
 		switch {
 		case key == seccompAnnotation:

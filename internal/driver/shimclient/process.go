@@ -46,6 +46,7 @@ type line struct {
 type way struct {
 	ground *ground
 	enters bool // the shim has said so
+	check  checkWay
 }
 
 var _ runtime.Process = (*process)(nil)
@@ -90,6 +91,7 @@ func (p *process) read() {
 		}
 	}
 	p.disconnected()
+	p.way.check.close(&p.c.checks)
 	p.c.mu.Lock()
 	delete(p.c.live, p)
 	p.c.mu.Unlock()

@@ -99,6 +99,18 @@ type order struct {
 	filter    *filterProgram
 	files     []*byte // candidates of the command
 	argv, env []*byte // ended by nil
+	apart     apart
+}
+
+// apart is what a Host's orders have besides.
+type apart struct {
+	// report takes step and error number of a failure, in memory that the child shares; nil: it is written to from.status.
+	report *uint32
+	// pidfd is where clone puts the child's.
+	pidfd int32
+	// signals: the kernel has given every signal its own handler.
+	signals bool
+	home    string // what was added to env
 }
 
 // descriptors are the child's while they have the shim's numbers.
@@ -144,35 +156,35 @@ func fork(o *order) (pid uintptr, e syscall.Errno) {
 func become(o *order) {
 	syscall.RawSyscall(syscall.SYS_PRCTL, prSetDumpable, 0, 0) // inherited already
 	if e := keep(o); e != 0 {
-		fail(o.from.status, stepDescriptors, e)
+		fail(o, o.from.status, stepDescriptors, e)
 	}
 	if e := joinGroups(o); e != 0 {
-		fail(statusFD, stepGroups, e)
+		fail(o, statusFD, stepGroups, e)
 	}
 	if e := setScore(o); e != 0 {
-		fail(statusFD, stepScore, e)
+		fail(o, statusFD, stepScore, e)
 	}
-	if e := defaultSignals(); e != 0 {
-		fail(statusFD, stepSignals, e)
+	if e := defaultSignals(o.apart.signals); e != 0 {
+		fail(o, statusFD, stepSignals, e)
 	}
 	if _, _, e := syscall.RawSyscall(sysSetns, initFD, namespaces, 0); e != 0 {
-		fail(statusFD, stepNamespaces, e)
+		fail(o, statusFD, stepNamespaces, e)
 	}
 	syscall.RawSyscall(syscall.SYS_CLOSE, initFD, 0, 0)
 	if _, _, e := syscall.RawSyscall(syscall.SYS_SETSID, 0, 0, 0); e != 0 {
-		fail(statusFD, stepSession, e)
+		fail(o, statusFD, stepSession, e)
 	}
 	for i := range o.limits {
 		l := &o.limits[i]
 		if _, _, e := syscall.RawSyscall6(syscall.SYS_PRLIMIT64, 0, uintptr(l.resource), uintptr(unsafe.Pointer(&l.soft)), 0, 0, 0); e != 0 {
-			fail(statusFD, stepLimits, e)
+			fail(o, statusFD, stepLimits, e)
 		}
 	}
 	if e := changeDirectory(o); e != 0 {
-		fail(statusFD, stepDirectory, e)
+		fail(o, statusFD, stepDirectory, e)
 	}
 	if step, e := restrict(o); e != 0 {
-		fail(statusFD, step, e)
+		fail(o, statusFD, step, e)
 	}
 	var e syscall.Errno
 	for _, file := range o.files {
@@ -182,14 +194,20 @@ func become(o *order) {
 			break
 		}
 	}
-	fail(statusFD, stepExecute, e)
+	fail(o, statusFD, stepExecute, e)
 }
 
 // fail tells the shim and ends.
 //
 //go:norace
 //go:nosplit
-func fail(status uintptr, s step, e syscall.Errno) {
+func fail(o *order, status uintptr, s step, e syscall.Errno) {
+	if o.apart.report != nil {
+		*o.apart.report = uint32(s)<<16 | uint32(e)&0xffff
+		for {
+			syscall.RawSyscall(syscall.SYS_EXIT_GROUP, 1, 0, 0)
+		}
+	}
 	b := [3]byte{byte(s), byte(e), byte(e >> 8)}
 	syscall.RawSyscall(syscall.SYS_WRITE, status, uintptr(unsafe.Pointer(&b)), 3)
 	for {
@@ -210,8 +228,12 @@ func keep(o *order) syscall.Errno {
 	if _, _, e := syscall.RawSyscall(syscall.SYS_DUP3, o.from.init, initFD, syscall.O_CLOEXEC); e != 0 {
 		return e
 	}
-	if _, _, e := syscall.RawSyscall(syscall.SYS_DUP3, o.from.status, statusFD, syscall.O_CLOEXEC); e != 0 {
-		return e
+	if o.apart.report == nil {
+		if _, _, e := syscall.RawSyscall(syscall.SYS_DUP3, o.from.status, statusFD, syscall.O_CLOEXEC); e != 0 {
+			return e
+		}
+	} else { // whatever it is
+		syscall.RawSyscall(syscall.SYS_CLOSE, statusFD, 0, 0)
 	}
 	_, _, e := syscall.RawSyscall(sysCloseRange, initFD+1, uintptr(^uint32(0)), 0)
 	return e
@@ -256,9 +278,9 @@ func writeFile(file *byte, text []byte) syscall.Errno {
 //
 //go:norace
 //go:nosplit
-func defaultSignals() syscall.Errno {
+func defaultSignals(done bool) syscall.Errno {
 	var byDefault [4]uint64 // struct sigaction of the kernel
-	for i := uintptr(1); i <= lastSignal; i++ {
+	for i := uintptr(1); i <= lastSignal && !done; i++ {
 		if i == uintptr(syscall.SIGKILL) || i == uintptr(syscall.SIGSTOP) {
 			continue
 		}

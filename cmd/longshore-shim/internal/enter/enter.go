@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"unsafe"
 
+	"longshore/cmd/longshore-shim/internal/proc"
 	"longshore/internal/base/shimproto"
 )
 
@@ -26,9 +27,8 @@ type Door struct {
 	dirs []string
 
 	mu     sync.Mutex // guards what follows; held over a fork
-	split  bool       // tasks and group are known
-	tasks  []string   // files of the container's groups of v1
-	group  string     // its directory of v2; empty: none
+	split  bool       // groups are known
+	groups groups
 	noFile syscall.Rlimit
 }
 
@@ -150,20 +150,28 @@ func (d *Door) fork(o *order, in Init) (int, error) {
 		return 0, err
 	}
 	defer syscall.Close(own)
+	pid, _, err := forkInto(o, in.FD, own)
+	return pid, err
+}
+
+// forkInto makes the child in the pid namespace of init; own is ours. Where the way back fails, the thread stays locked
+// and ends with its goroutine.
+func forkInto(o *order, init, own int) (pid int, back bool, err error) {
 	runtime.LockOSThread()
-	if _, _, e := syscall.RawSyscall(sysSetns, uintptr(in.FD), syscall.CLONE_NEWPID, 0); e != 0 {
+	if _, _, e := syscall.RawSyscall(sysSetns, uintptr(init), syscall.CLONE_NEWPID, 0); e != 0 {
 		runtime.UnlockOSThread()
-		return 0, e
+		return 0, true, e
 	}
-	pid, e := forkHidden(o)
+	child, e := forkHidden(o)
 	runtime.KeepAlive(o)
-	if _, _, back := syscall.RawSyscall(sysSetns, uintptr(own), syscall.CLONE_NEWPID, 0); back == 0 {
+	if _, _, e := syscall.RawSyscall(sysSetns, uintptr(own), syscall.CLONE_NEWPID, 0); e == 0 {
+		back = true
 		runtime.UnlockOSThread()
-	} // otherwise the thread ends with its goroutine
-	if e != 0 {
-		return 0, e
 	}
-	return int(pid), nil
+	if e != 0 {
+		return 0, back, e
+	}
+	return int(child), back, nil
 }
 
 // forkHidden forks with all signals blocked, so that no Go code runs in the child, and so that nobody can look into the
@@ -187,7 +195,7 @@ func forkHidden(o *order) (pid uintptr, e syscall.Errno) {
 
 // order puts a plan into the kernel's forms. The returned function closes what the order holds open.
 func (d *Door) order(p *shimproto.Plan, in Init, stdio [3]uintptr) (o *order, done func(), err error) {
-	noFile, tasks, group := d.known() // what follows reads files of the container: it may take as long as they like
+	noFile, at := d.known() // what follows reads files of the container: it may take as long as they like
 	if noFile == (syscall.Rlimit{}) {
 		return nil, nil, errors.New("the shim's limit of open files is not known")
 	}
@@ -209,17 +217,26 @@ func (d *Door) order(p *shimproto.Plan, in Init, stdio [3]uintptr) (o *order, do
 	}
 	held = append(held, fd)
 	o.from.init = uintptr(fd)
-	if group != "" {
-		fd, err := syscall.Open(group, syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
+	if at.dir != "" {
+		fd, err := syscall.Open(at.dir, syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
 		if err != nil {
 			return nil, nil, err
 		}
 		held = append(held, fd)
 		o.clone = &cloneArgs{flags: cloneIntoCgroup, exitSignal: uint64(syscall.SIGCHLD), cgroup: uint64(fd)}
 	}
-	if o.tasks, err = cStrings(tasks); err != nil {
+	if o.tasks, err = cStrings(at.tasks); err != nil {
 		return nil, nil, err
 	}
+	o.limit(noFile, p)
+	if err = o.fill(p, func() (int, func(), error) { return in.Root, func() {}, nil }); err == nil && p.Filter != "" {
+		err = o.readFilter(p.Filter)
+	}
+	return o, done, err
+}
+
+// limit notes the limits, the user and the score.
+func (o *order) limit(noFile syscall.Rlimit, p *shimproto.Plan) {
 	o.limits = append(o.limits, limit{resource: rlimitNoFile, soft: noFile.Cur, hard: noFile.Max})
 	for _, l := range p.Rlimits {
 		o.limits = append(o.limits, limit{resource: l.Resource, soft: l.Soft, hard: l.Hard})
@@ -228,29 +245,27 @@ func (d *Door) order(p *shimproto.Plan, in Init, stdio [3]uintptr) (o *order, do
 		o.score = strconv.AppendInt(nil, int64(p.Score), 10)
 	}
 	o.who.fill(p)
-	return o, done, o.fill(p, in.Root)
 }
 
-func (d *Door) known() (noFile syscall.Rlimit, tasks []string, group string) {
+func (d *Door) known() (syscall.Rlimit, groups) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.split {
-		d.divide()
-	}
-	return d.noFile, d.tasks, d.group
-}
-
-// divide tells the groups of v1, which have a file "tasks", from that of v2. A hybrid system has both.
-func (d *Door) divide() {
-	d.split = true
-	for _, dir := range d.dirs {
-		var st syscall.Stat_t
-		if syscall.Stat(dir+"/tasks", &st) == nil {
-			d.tasks = append(d.tasks, dir+"/tasks")
-		} else {
-			d.group = dir
+		d.split = true
+		var v1 []string
+		if v1, d.groups.dir = proc.Split(d.dirs); len(v1) > 0 {
+			for _, dir := range v1 {
+				d.groups.tasks = append(d.groups.tasks, dir+"/tasks")
+			}
 		}
 	}
+	return d.noFile, d.groups
+}
+
+// groups are a container's: files "tasks" of those of v1, and the directory of that of v2, empty without one.
+type groups struct {
+	tasks []string
+	dir   string
 }
 
 func (w *who) fill(p *shimproto.Plan) {
@@ -267,8 +282,11 @@ func (w *who) fill(p *shimproto.Plan) {
 	}
 }
 
-// fill makes the strings and reads the filter.
-func (o *order) fill(p *shimproto.Plan, root int) (err error) {
+// rootFunc opens the container's root directory. nil: the environment is complete.
+type rootFunc func() (fd int, closeRoot func(), err error)
+
+// fill makes the strings.
+func (o *order) fill(p *shimproto.Plan, root rootFunc) (err error) {
 	if o.scoreFile, err = syscall.BytePtrFromString("/proc/self/oom_score_adj"); err != nil {
 		return err
 	}
@@ -287,7 +305,9 @@ func (o *order) fill(p *shimproto.Plan, root int) (err error) {
 	}
 	var env []string
 	if err == nil {
-		env, err = withHome(p, root)
+		if env, err = withHome(p, root); len(env) > len(p.Env) {
+			o.apart.home = env[len(p.Env)]
+		}
 	}
 	if err == nil {
 		o.env, err = cStrings(env)
@@ -296,21 +316,28 @@ func (o *order) fill(p *shimproto.Plan, root int) (err error) {
 		return err
 	}
 	o.argv, o.env = append(o.argv, nil), append(o.env, nil)
-	if p.Filter == "" {
-		return nil
-	}
-	fd, err := syscall.Open(p.Filter, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	return nil
+}
+
+// readFilter takes the filter from a file.
+func (o *order) readFilter(path string) error {
+	fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	code, err := readRegular(fd)
-	if err != nil {
-		return err
+	if err == nil {
+		err = o.load(code)
 	}
+	return err
+}
+
+// load notes the filter.
+func (o *order) load(code []byte) error {
 	const instruction, most = 8, 4096
 	n := len(code) / instruction
 	if n == 0 || n > most || len(code)%instruction != 0 {
-		return errors.New("no seccomp filter: " + p.Filter)
+		return errors.New("no seccomp filter")
 	}
 	o.filter = &filterProgram{length: uint16(n), code: &code[0]}
 	return nil
@@ -358,11 +385,16 @@ func lookUp(env []string, prefix string) (value string, ok bool) {
 
 // withHome is the environment with HOME, from the container's /etc/passwd where nobody has set it. As with crun, it stays
 // unset for a user that the file does not name, and is the root directory where there is no file.
-func withHome(p *shimproto.Plan, root int) ([]string, error) {
-	if _, ok := lookUp(p.Env, "HOME="); ok {
+func withHome(p *shimproto.Plan, root rootFunc) ([]string, error) {
+	if _, ok := lookUp(p.Env, "HOME="); ok || root == nil {
 		return p.Env, nil
 	}
-	passwd, err := readPasswd(root)
+	dir, closeRoot, err := root()
+	if err != nil {
+		return nil, err
+	}
+	passwd, err := readPasswd(dir)
+	closeRoot()
 	home, ok := homeOf(p.UID, passwd)
 	if err == syscall.ENOENT {
 		home, ok, err = "/", true, nil

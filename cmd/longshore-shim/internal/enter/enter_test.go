@@ -42,7 +42,7 @@ func TestHome(t *testing.T) {
 	defer syscall.Close(dir)
 	home := func(uid uint32, env ...string) string {
 		t.Helper()
-		got, err := withHome(&shimproto.Plan{UID: uid, Env: env}, dir)
+		got, err := withHome(&shimproto.Plan{UID: uid, Env: env}, func() (int, func(), error) { return dir, func() {}, nil })
 		if err != nil {
 			return "error"
 		}

@@ -143,7 +143,7 @@ func Start(argv []string, stdio [3]uintptr, cgroups, hide []string) (pid int, er
 		attr.Sys.Pdeathsig = syscall.SIGKILL // a shim that is killed takes an OCI runtime at work with it
 		return syscall.ForkExec(path, argv, attr)
 	}
-	v1, v2 := split(cgroups)
+	v1, v2 := Split(cgroups)
 	if v2 != "" {
 		fd, err := syscall.Open(v2, syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
 		if err != nil {
@@ -159,10 +159,11 @@ func Start(argv []string, stdio [3]uintptr, cgroups, hide []string) (pid int, er
 	return startApart(func() (int, error) { return syscall.ForkExec(path, argv, attr) }, v1, hide)
 }
 
-// split tells the directories of v1 hierarchies, which have a file "tasks", from that of v2. A hybrid system has both.
-func split(dirs []string) (v1 []string, v2 string) {
+// Split tells the directories of v1 hierarchies, which have a file "tasks", from that of v2. A hybrid system has both.
+func Split(dirs []string) (v1 []string, v2 string) {
 	for _, d := range dirs {
-		if _, err := os.Stat(d + "/tasks"); err == nil {
+		var st syscall.Stat_t
+		if syscall.Stat(d+"/tasks", &st) == nil {
 			v1 = append(v1, d)
 		} else {
 			v2 = d

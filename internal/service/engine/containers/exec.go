@@ -11,10 +11,10 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 
 	"longshore/internal/core/fault"
 	"longshore/internal/core/runtime"
+	"longshore/internal/service/engine/containers/launch"
 	"longshore/internal/service/engine/containers/names"
 	"longshore/internal/service/engine/containers/request"
 	"longshore/internal/service/engine/containers/streams"
@@ -193,7 +193,7 @@ func (x *ExecStart) run(ctx context.Context, client bool) (runtime.Exec, error) 
 	e, s := x.e, x.s
 	p, err := s.startExec(context.WithoutCancel(ctx), e, client)
 	if err != nil {
-		e.finish(startCode(err), s.deps.Now())
+		e.finish(launch.StartCode(err), s.deps.Now())
 		var se *runtime.StartError
 		if errors.As(err, &se) {
 			return nil, fault.Invalid("%w", err)
@@ -202,14 +202,6 @@ func (x *ExecStart) run(ctx context.Context, client bool) (runtime.Exec, error) 
 	}
 	e.tell(ctx, s, events.ActionExecStart)
 	return p, nil
-}
-
-func startCode(err error) int {
-	var se *runtime.StartError
-	if errors.As(err, &se) && se.Code != 0 {
-		return se.Code
-	}
-	return 126
 }
 
 func (s *Service) startExec(ctx context.Context, e *execution, client bool) (runtime.Exec, error) {
@@ -222,14 +214,14 @@ func (s *Service) startExec(ctx context.Context, e *execution, client bool) (run
 		return nil, err
 	}
 	r := &e.req
-	launch := runtime.ExecLaunch{
+	x := runtime.ExecLaunch{
 		ID: e.id, Process: proc, Terminal: r.Tty,
 		Stdin: client && r.AttachStdin, Stdout: client && r.AttachStdout, Stderr: client && r.AttachStderr,
 	}
 	if r.Tty && r.ConsoleSize != nil {
-		launch.ConsoleHeight, launch.ConsoleWidth = r.ConsoleSize[0], r.ConsoleSize[1]
+		x.ConsoleHeight, x.ConsoleWidth = r.ConsoleSize[0], r.ConsoleSize[1]
 	}
-	p, err := l.Exec(ctx, launch)
+	p, err := l.Exec(ctx, x)
 	if err != nil {
 		return nil, err
 	}
@@ -334,9 +326,4 @@ func (s *Service) Resize(ctx context.Context, ref string, height, width uint) er
 		"height": strconv.FormatUint(uint64(height), 10), "width": strconv.FormatUint(uint64(width), 10),
 	})
 	return nil
-}
-
-// kill ends an exec that overstayed.
-func killExec(ctx context.Context, p runtime.Exec) {
-	_ = p.Signal(context.WithoutCancel(ctx), unix.SIGKILL)
 }

@@ -40,10 +40,11 @@ type handle struct {
 	chores []func(ctx context.Context)
 }
 
-// live is a running process with its specification.
+// live is a running process with its specification, and the process of its health checks.
 type live struct {
 	runtime.Process
-	spec atomic.Pointer[specs.Spec]
+	spec  atomic.Pointer[specs.Spec]
+	probe atomic.Pointer[specs.Process]
 }
 
 func newHandle(rec *core.Record) *handle {

@@ -2,8 +2,6 @@ package containers
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -11,13 +9,9 @@ import (
 	"github.com/moby/moby/api/types/events"
 
 	core "longshore/internal/core/container"
-	"longshore/internal/core/runtime"
+	"longshore/internal/service/engine/containers/launch"
 	"longshore/internal/service/engine/containers/names"
-	"longshore/internal/service/engine/containers/streams"
 )
-
-// maxProbeOutput is how much of a probe's output is kept, in bytes.
-const maxProbeOutput = 4096
 
 // startProbing begins the health checks of a run. On the actor.
 func (s *Service) startProbing(actor context.Context, h *handle) {
@@ -83,41 +77,22 @@ type probeCount struct{ made, failed atomic.Uint64 }
 func (s *Service) Probes() (made, failed uint64) { return s.probes.made.Load(), s.probes.failed.Load() }
 
 func (s *Service) runProbe(ctx context.Context, h *handle, rec *core.Record, timeout time.Duration) (code int, output string) {
-	req := &container.ExecCreateRequest{Cmd: core.ProbeCommand(rec.Config), AttachStdout: true, AttachStderr: true}
 	l, err := h.process()
 	if err != nil {
 		return -1, err.Error()
 	}
-	proc, err := s.execProcess(h, l, req)
-	if err != nil {
-		return -1, err.Error()
-	}
-	e := &execution{id: names.NewID(), h: h, req: *req}
-	e.tell(ctx, s, events.ActionExecCreate)
-	p, err := l.Exec(ctx, runtime.ExecLaunch{ID: e.id, Process: proc, Stdout: true, Stderr: true})
-	if err != nil {
-		return startCode(err), err.Error()
-	}
-	e.tell(ctx, s, events.ActionExecStart)
-	limit, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	text := make(chan string, 1)
-	go func() { text <- streams.Text(p.Stream(), maxProbeOutput) }()
-	exit, err := p.Wait(limit)
-	if err != nil {
-		killExec(ctx, p)
-		_ = p.Stream().Close()
-		out := <-text
-		if errors.Is(err, context.DeadlineExceeded) {
-			return -1, fmt.Sprintf("Health check exceeded timeout (%v): %s", timeout, out)
+	e := &execution{id: names.NewID(), h: h, req: container.ExecCreateRequest{Cmd: core.ProbeCommand(rec.Config), AttachStdout: true, AttachStderr: true}}
+	proc := l.probe.Load()
+	if proc == nil {
+		if proc, err = s.execProcess(h, l, &e.req); err != nil {
+			return -1, err.Error()
 		}
-		return -1, err.Error()
+		l.probe.Store(proc)
 	}
-	// A grandchild may hold the output open; what the probe itself wrote has arrived.
-	stop := context.AfterFunc(limit, func() { _ = p.Stream().Close() })
-	defer stop()
-	out := <-text
-	_ = p.Stream().Close()
-	s.event(ctx, h, events.ActionExecDie, e.attrs(&exit.Code))
-	return exit.Code, out
+	check := launch.Check{
+		ID: e.id, In: l.Process, Process: proc, Timeout: timeout,
+		Tell:  func(what events.Action) { e.tell(ctx, s, what) },
+		Ended: func(code int) { s.event(ctx, h, events.ActionExecDie, e.attrs(&code)) },
+	}
+	return check.Run(ctx)
 }

@@ -148,6 +148,9 @@ func Frame(text []byte) []byte {
 	return append(b, text...)
 }
 
+// Truncated ends an output of which there was more.
+const Truncated = "\n[output truncated]"
+
 // Text reads framed output to its end and keeps the first limit bytes of its payload.
 func Text(r io.Reader, limit int) string {
 	var kept []byte
@@ -170,7 +173,7 @@ func Text(r io.Reader, limit int) string {
 		}
 	}
 	if len(kept) == limit {
-		return string(kept) + "\n[output truncated]"
+		return string(kept) + Truncated
 	}
 	return string(kept)
 }
