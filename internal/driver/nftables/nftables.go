@@ -49,18 +49,6 @@ type Firewall struct {
 
 var _ firewall.Firewall = (*Firewall)(nil)
 
-// Usable says why the kernel's nf_tables cannot be used; nil when they can.
-func Usable() error {
-	c, err := nft.New()
-	if err == nil {
-		_, err = c.ListTables()
-	}
-	if err != nil {
-		return fmt.Errorf("nftables: %w", err)
-	}
-	return nil
-}
-
 // New makes a firewall that has changed nothing yet; Reset installs it.
 func New(cfg firewall.Config, log *slog.Logger) *Firewall {
 	return &Firewall{cfg: cfg, log: log, book: firewall.NewBook()}
