@@ -8,7 +8,7 @@ export CGO_ENABLED ?= 0
 # Where there is no Go, setup puts one there.
 export PATH := $(CURDIR)/.cache/go/bin:$(PATH)
 
-.PHONY: help build run test check bench soak fuzz clean setup
+.PHONY: help build run test test-vm check bench soak fuzz clean setup
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -33,6 +33,11 @@ test: ## everything; installs what the tests need
 	@$(MAKE) --no-print-directory build
 	@scripts/check.sh
 	@scripts/test.sh
+
+test-vm: ## black-box tests in a virtual machine: systemd, cgroups v2, AppArmor, quotas, NFS, CRIU, firewalld (root)
+	@scripts/setup.sh vm
+	@$(MAKE) --no-print-directory build
+	@scripts/vm.sh $(PACKAGES)
 
 bench: ## measurements beside dockerd and bare runtimes; prints the table. ROWS=run,exec N=7 for some of them
 	@scripts/setup.sh bench

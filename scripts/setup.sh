@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing, and only that: setup.sh run|test|bench
+# Installs what is missing, and only that: setup.sh run|test|bench|vm
 set -euo pipefail
 what=${1:-run}
 repo=$(cd "$(dirname "$0")/.." && pwd)
@@ -22,7 +22,12 @@ if ! "$repo/scripts/go.sh" enough; then # to fetch it
     want unzip unzip
     [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
 fi
-if [ "$what" != run ]; then
+if [ "$what" = vm ]; then
+    want qemu-system-x86_64 qemu-system-x86
+    want mmdebstrap mmdebstrap
+    want mkfs.ext4 e2fsprogs
+    want modprobe kmod
+elif [ "$what" != run ]; then
     want skopeo skopeo
     want docker-compose docker-compose
     want docker-registry docker-registry
