@@ -122,8 +122,8 @@ func badCheckpoints(t *testing.T, d *harness.Daemon, dir string) {
 	if out := d.OK("checkpoint", "ls", "box"); strings.Contains(out, "third") {
 		t.Errorf("a failed checkpoint is listed: %s", out)
 	}
-	refused(t, d, "/containers/box/checkpoints", map[string]any{"CheckpointID": "../x"}, 400, "Invalid checkpoint ID (../x)")
-	refused(t, d, "/containers/box/start?checkpoint=..", nil, 400, "Invalid checkpoint ID (..)")
+	refused(t, d, "/containers/box/checkpoints", map[string]any{"CheckpointID": "../x"}, 400, `invalid checkpoint ID "../x"`)
+	refused(t, d, "/containers/box/start?checkpoint=..", nil, 400, `invalid checkpoint ID ".."`)
 	refused(t, d, "/containers/box/start?checkpoint=second&checkpoint-dir=/x", nil, 403, "custom checkpointdir is not supported")
 	refused(t, d, "/containers/none/checkpoints", map[string]any{"CheckpointID": "x1"}, 404, "No such container: none")
 	d.OK("stop", "-t", "0", "box")

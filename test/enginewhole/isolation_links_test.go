@@ -215,7 +215,7 @@ func TestUpdateRestartPolicy(t *testing.T) {
 		return d.Docker("exec", "ever", "true").Code == 0
 	})
 	d.OK("create", "--rm", "--name", "gone", "busybox")
-	d.Fails("restart policy cannot be updated because AutoRemove is enabled for the container", "update", "--restart", "always", "gone")
+	d.Fails("Restart policy cannot be updated because AutoRemove is enabled for the container", "update", "--restart", "always", "gone")
 	d.Fails("unknown policy 'sometimes'", "update", "--restart", "sometimes", "live")
 	d.Fails("maximum retry count cannot be negative", "update", "--restart", "on-failure:-1", "live")
 }

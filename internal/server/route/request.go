@@ -107,7 +107,7 @@ func (r *Request) decode(v any, optional bool) error {
 		if optional {
 			return nil
 		}
-		return invalid("EOF")
+		return invalid("invalid JSON: EOF")
 	}
 	if ct := r.HTTP.Header.Get("Content-Type"); ct != "" {
 		if mt, _, err := mime.ParseMediaType(ct); err != nil || mt != "application/json" {
@@ -126,7 +126,7 @@ func (r *Request) decode(v any, optional bool) error {
 			if optional {
 				return nil
 			}
-			return invalid("invalid JSON: got EOF while reading request body")
+			return invalid("invalid JSON: EOF")
 		}
 		return invalid("invalid JSON: " + err.Error())
 	}

@@ -2,7 +2,11 @@ package containers
 
 import (
 	"context"
+	"errors"
+	"math"
 	"net/http"
+	"strconv"
+	"strings"
 
 	"github.com/containerd/platforms"
 	"github.com/moby/moby/api/types/container"
@@ -159,14 +163,18 @@ func (h *handlers) resize(ctx context.Context, r *route.Request) (route.Response
 
 func size(r *route.Request) (height, width uint, err error) {
 	for _, d := range []struct {
-		key string
-		out *uint
-	}{{"h", &height}, {"w", &width}} {
-		n, err := r.Int(d.key, -1)
-		if err != nil || n < 0 || n > 65535 {
-			return 0, 0, fault.Invalid("invalid resize %s: %q", map[string]string{"h": "height", "w": "width"}[d.key], r.Query.Get(d.key))
+		key, name string
+		out       *uint
+	}{{"h", "height", &height}, {"w", "width", &width}} {
+		text := r.Query.Get(d.key)
+		n, err := strconv.ParseInt(text, 10, 64)
+		switch {
+		case errors.Is(err, strconv.ErrSyntax) || strings.HasPrefix(text, "+"):
+			return 0, 0, fault.Invalid("invalid resize %s %q: invalid syntax", d.name, text)
+		case err != nil || n < 0 || n > math.MaxUint32:
+			return 0, 0, fault.Invalid("invalid resize %s %q: value out of range", d.name, text)
 		}
-		*d.out = uint(n)
+		*d.out = uint(min(n, math.MaxUint16)) // which is all that a terminal knows
 	}
 	return height, width, nil
 }

@@ -36,7 +36,7 @@ type Attachment struct {
 
 // Attach takes a place at the stdio. ctx ends the place if Serve is never called.
 func (s *Service) Attach(ctx context.Context, ref string, req AttachRequest) (*Attachment, error) {
-	keys, err := streams.ParseKeys(req.DetachKeys)
+	keys, err := streams.ParseKeys(req.DetachKeys, "detach")
 	if err != nil {
 		return nil, err
 	}

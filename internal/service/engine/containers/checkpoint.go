@@ -9,6 +9,7 @@ import (
 
 	core "longshore/internal/core/container"
 	"longshore/internal/core/fault"
+	"longshore/internal/service/engine/containers/launch"
 )
 
 // Checkpoint writes the state of a running container down, for a start that continues from there.
@@ -42,6 +43,9 @@ func (s *Service) Checkpoints(ref, dir string) ([]checkpoint.Summary, error) {
 
 // RemoveCheckpoint deletes a checkpoint.
 func (s *Service) RemoveCheckpoint(ref, dir, name string) error {
+	if err := launch.CheckCheckpoint(name); err != nil {
+		return err
+	}
 	h, err := s.find(ref)
 	if err != nil {
 		return err
@@ -55,6 +59,9 @@ func (s *Service) RemoveCheckpoint(ref, dir, name string) error {
 
 // StartFrom starts a container from a checkpoint.
 func (s *Service) StartFrom(ctx context.Context, ref, name string) error {
+	if err := launch.CheckCheckpoint(name); err != nil {
+		return err
+	}
 	h, err := s.find(ref)
 	if err != nil {
 		return err

@@ -31,7 +31,7 @@ type CreateRequest struct {
 // Create makes a container. When it answers, the container survives a power cut.
 func (s *Service) Create(ctx context.Context, r CreateRequest) (*container.CreateResponse, error) {
 	if r.Config == nil {
-		return nil, fault.Invalid("Config cannot be empty in order to create a container")
+		return nil, fault.Invalid("config cannot be empty in order to create a container")
 	}
 	if r.HostConfig == nil {
 		r.HostConfig = &container.HostConfig{}

@@ -86,9 +86,18 @@ func (s *Service) ExecCreate(ctx context.Context, ref string, req container.Exec
 	if len(req.Cmd) == 0 {
 		return "", fault.Invalid("No exec command specified")
 	}
-	keys, err := streams.ParseKeys(req.DetachKeys)
+	keys, err := streams.ParseKeys(req.DetachKeys, "escape")
 	if err != nil {
 		return "", err
+	}
+	if req.User != "" { // told now, and not on the stream
+		l, err := h.process()
+		if err == nil {
+			_, err = s.execProcess(h, l, &req)
+		}
+		if err != nil {
+			return "", err
+		}
 	}
 	e := &execution{id: names.NewID(), h: h, req: req, keys: keys, done: make(chan struct{})}
 	s.execs.m.Store(e.id, e)
@@ -304,6 +313,9 @@ func (s *Service) ExecResize(ctx context.Context, id string, height, width uint)
 	p := e.running
 	e.mu.Unlock()
 	if p == nil {
+		if err := request.TakesExec(e.h.record()); err != nil {
+			return err
+		}
 		return fault.Conflict("exec process is not started")
 	}
 	return p.Resize(ctx, height, width)

@@ -290,7 +290,7 @@ func (s *Service) update(ctx context.Context, h *handle, u *container.UpdateConf
 	}
 	if u.RestartPolicy.Name != "" {
 		if hc.AutoRemove && !u.RestartPolicy.IsNone() {
-			return refuse(fault.Invalid("restart policy cannot be updated because AutoRemove is enabled for the container"))
+			return refuse(fault.Conflict("Restart policy cannot be updated because AutoRemove is enabled for the container"))
 		}
 		hc.RestartPolicy = u.RestartPolicy
 	}

@@ -24,16 +24,17 @@ func (l *Launcher) checkpoints(rec *core.Record, dir string) string {
 	return filepath.Join(l.Disk.Dir(rec.ID), "checkpoints")
 }
 
-func checkCheckpoint(name string) error {
+// CheckCheckpoint refuses a name that is none.
+func CheckCheckpoint(name string) error {
 	if !checkpointName.MatchString(name) {
-		return fault.Invalid("Invalid checkpoint ID (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)
+		return fault.Invalid("invalid checkpoint ID %q, only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)
 	}
 	return nil
 }
 
 // Checkpoint writes the state of a running container down.
 func (l *Launcher) Checkpoint(ctx context.Context, rec *core.Record, r checkpoint.CreateRequest) error {
-	if err := checkCheckpoint(r.CheckpointID); err != nil {
+	if err := CheckCheckpoint(r.CheckpointID); err != nil {
 		return err
 	}
 	if r.CheckpointDir != "" && !filepath.IsAbs(r.CheckpointDir) {
@@ -74,11 +75,8 @@ func (l *Launcher) Checkpoints(rec *core.Record, dir string) ([]checkpoint.Summa
 	return list, nil
 }
 
-// FindCheckpoint is the directory of a checkpoint.
+// FindCheckpoint is the directory of a checkpoint whose name CheckCheckpoint took.
 func (l *Launcher) FindCheckpoint(rec *core.Record, dir, name string) (string, error) {
-	if err := checkCheckpoint(name); err != nil {
-		return "", err
-	}
 	path := filepath.Join(l.checkpoints(rec, dir), name)
 	if st, err := os.Stat(path); err != nil || !st.IsDir() {
 		return "", fault.NotFound("checkpoint %s does not exist for container %s", name, rec.Name)

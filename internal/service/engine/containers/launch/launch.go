@@ -428,12 +428,12 @@ func (l *Launcher) AppArmorProfile(hc *container.HostConfig) string {
 	return ocispec.AppArmorProfile(hc, &l.Host.Security)
 }
 
-// SettlePaths fills docker's masked and read-only paths in, so that inspect shows them.
+// SettlePaths fills docker's masked and read-only paths in, so that inspect shows them; privileged containers have none.
 func SettlePaths(hc *container.HostConfig) {
-	masked, readonly := []string{}, []string{}
-	if !hc.Privileged {
-		masked, readonly = ocispec.DefaultPaths()
+	if hc.Privileged {
+		return
 	}
+	masked, readonly := ocispec.DefaultPaths()
 	if hc.MaskedPaths == nil {
 		hc.MaskedPaths = masked
 	}

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/docker/go-units"
+	"github.com/moby/moby/api/types/blkiodev"
 	"github.com/moby/moby/api/types/container"
 
 	"longshore/internal/core/fault"
@@ -11,7 +12,7 @@ import (
 
 // MergeResources lays the limits that an update names over those that a container has; zero values change nothing.
 func MergeResources(have, u *container.Resources) error {
-	setIf(&have.BlkioWeight, u.BlkioWeight)
+	mergeBlkio(have, u)
 	setIf(&have.CPUShares, u.CPUShares)
 	if u.NanoCPUs > 0 {
 		if have.CPUPeriod > 0 || have.CPUQuota > 0 {
@@ -39,11 +40,27 @@ func MergeResources(have, u *container.Resources) error {
 	if u.PidsLimit != nil {
 		have.PidsLimit = u.PidsLimit
 		if *u.PidsLimit <= 0 {
-			unlimited := int64(-1)
+			var unlimited int64
 			have.PidsLimit = &unlimited
 		}
 	}
 	return nil
+}
+
+// mergeBlkio takes over what is named; a list replaces the one before.
+func mergeBlkio(have, u *container.Resources) {
+	setIf(&have.BlkioWeight, u.BlkioWeight)
+	if u.BlkioWeightDevice != nil {
+		have.BlkioWeightDevice = u.BlkioWeightDevice
+	}
+	for _, l := range []struct{ have, u *[]*blkiodev.ThrottleDevice }{
+		{&have.BlkioDeviceReadBps, &u.BlkioDeviceReadBps}, {&have.BlkioDeviceWriteBps, &u.BlkioDeviceWriteBps},
+		{&have.BlkioDeviceReadIOps, &u.BlkioDeviceReadIOps}, {&have.BlkioDeviceWriteIOps, &u.BlkioDeviceWriteIOps},
+	} {
+		if *l.u != nil {
+			*l.have = *l.u
+		}
+	}
 }
 
 func setIf[T comparable](dst *T, v T) {
@@ -73,9 +90,6 @@ func StorageSize(opts map[string]string, def uint64) (uint64, error) {
 func SettleResources(hc *container.HostConfig) {
 	if hc.Memory > 0 && hc.MemorySwap == 0 {
 		hc.MemorySwap = 2 * hc.Memory
-	}
-	if hc.CPUShares < 0 {
-		hc.CPUShares = 2
 	}
 	if hc.MemorySwappiness != nil && *hc.MemorySwappiness == -1 {
 		hc.MemorySwappiness = nil

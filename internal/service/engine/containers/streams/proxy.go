@@ -47,14 +47,15 @@ var defaultKeys = []byte{16, 17}
 // linger is how long a client may take to hang up once it has all output.
 const linger = 2 * time.Second
 
-// ParseKeys reads a detach sequence such as "ctrl-p,ctrl-q"; empty is the default.
-func ParseKeys(s string) ([]byte, error) {
+// ParseKeys reads a detach sequence such as "ctrl-p,ctrl-q"; empty is the default. what is docker's word for it in errors:
+// "detach" where a container is attached to, "escape" with an exec.
+func ParseKeys(s, what string) ([]byte, error) {
 	if s == "" {
 		return nil, nil
 	}
 	keys, err := term.ToBytes(s)
 	if err != nil {
-		return nil, fault.Invalid("Invalid escape keys (%s) provided", s)
+		return nil, fault.Invalid("Invalid %s keys (%s) provided", what, s)
 	}
 	return keys, nil
 }

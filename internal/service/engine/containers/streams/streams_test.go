@@ -103,7 +103,7 @@ func TestDetachKeys(t *testing.T) {
 		{"not quite", "", "\x10a\x10\x11", "\x10a"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			keys, err := ParseKeys(c.keys)
+			keys, err := ParseKeys(c.keys, "detach")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -135,7 +135,7 @@ func TestKeysWithoutTerminalAreData(t *testing.T) {
 }
 
 func TestBadKeys(t *testing.T) {
-	if _, err := ParseKeys("ctrl-%"); err == nil || err.Error() != "Invalid escape keys (ctrl-%) provided" {
+	if _, err := ParseKeys("ctrl-%", "escape"); err == nil || err.Error() != "Invalid escape keys (ctrl-%) provided" {
 		t.Errorf("got %v", err)
 	}
 }
