@@ -51,7 +51,7 @@ func (h handlers) list(ctx context.Context, r *route.Request) (route.Response, e
 		return nil, err
 	}
 	if r.Bool("identity") && !r.Bool("manifests") {
-		return nil, fault.Invalid("conflicting options: identity requires manifests to be set")
+		return nil, fault.Invalid("conflicting options: identity requires manifests=1")
 	}
 	list, err := h.svc.List(ctx, service.ListOptions{
 		All: r.Bool("all"), Filters: filters, SharedSize: r.Bool("shared-size"), Manifests: r.Bool("manifests"), Identity: r.Bool("identity"),

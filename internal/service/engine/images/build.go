@@ -57,6 +57,9 @@ func (s *Service) takeLayer(ctx context.Context, r io.Reader) (layerBlob, error)
 	}
 	defer plain.Close()
 	if kind != compression.Gzip && kind != compression.Zstd {
+		if err := kept.passTo(io.Discard); err != nil { // else it would hold the whole archive
+			return layerBlob{}, err
+		}
 		return s.writeLayer(ctx, func(w io.Writer) error {
 			_, err := io.Copy(w, plain)
 			return err

@@ -1,6 +1,7 @@
 package images
 
 import (
+	"path"
 	"sort"
 	"strconv"
 	"strings"
@@ -99,39 +100,42 @@ func (s *Service) relative(key string, values []string) (func(*catalog.Entry) bo
 	}, nil
 }
 
+// byAge passes what is older than each of the limits.
 func byAge(values []string) (func(*catalog.Entry) bool, error) {
-	if len(values) > 1 {
-		return nil, fault.Invalid("more than one until filter specified")
-	}
-	limit, err := timestamp(values[0], time.Now())
-	if err != nil {
-		return nil, err
+	now := time.Now()
+	var limit time.Time
+	for i, v := range values {
+		t, err := timestamp(v, now)
+		if err != nil {
+			return nil, err
+		}
+		if i == 0 || t.Before(limit) {
+			limit = t
+		}
 	}
 	return func(e *catalog.Entry) bool { t := created(e); return !t.IsZero() && t.Before(limit) }, nil
 }
 
+// byReference matches patterns with a name's short and full form, each with and without its tag.
 func byReference(patterns []string) (func(catalog.Name) bool, error) {
 	for _, p := range patterns {
-		if _, err := reference.FamiliarMatch(p, mustParse("a")); err != nil {
+		if _, err := path.Match(p, ""); err != nil {
 			return nil, fault.Invalid("invalid reference filter %q: %w", p, err)
 		}
 	}
 	return func(n catalog.Name) bool {
+		forms := []string{
+			reference.FamiliarString(n.Ref), reference.FamiliarName(n.Ref), reference.TagNameOnly(n.Ref).String(), n.Ref.Name(),
+		}
 		for _, p := range patterns {
-			if ok, _ := reference.FamiliarMatch(p, n.Ref); ok {
-				return true
+			for _, f := range forms {
+				if ok, _ := path.Match(p, f); ok {
+					return true
+				}
 			}
 		}
 		return false
 	}, nil
-}
-
-func mustParse(s string) reference.Named {
-	ref, err := reference.ParseNormalizedNamed(s)
-	if err != nil {
-		panic(err) // a constant
-	}
-	return ref
 }
 
 func boolFilter(key string, values []string) (bool, error) {

@@ -137,14 +137,15 @@ func TestReplacedNameLeavesDangling(t *testing.T) {
 	}
 	for f, want := range map[string][]string{
 		"dangling=true": {"<none>"}, "dangling=false": {"a:1"}, "label=new": {"a:1"}, "label=new=yes": {"a:1"}, "label=new=no": {},
-		"label!=new": {"<none>"}, "reference=a": {"a:1"}, "reference=?:*": {"a:1"}, "reference=b": {}, "until=2020-01-01": {}, "until=1h": {"<none>", "a:1"},
+		"label!=new": {"<none>"}, "reference=a": {"a:1"}, "reference=?:*": {"a:1"}, "reference=b": {}, "until=2020-01-01": {}, "until=1s,2020-01-01": {},
+		"reference=docker.io/library/a": {"a:1"}, "reference=docker.io/library/*:1": {"a:1"}, "reference=docker.io/*": {}, "until=1h": {"<none>", "a:1"},
 		"since=a:1": {}, "before=a:1": {},
 	} {
 		k, v, _ := strings.Cut(f, "=")
 		if k == "label!" {
 			k, v = "label!", "new"
 		}
-		if got := r.tags(t, map[string][]string{k: {v}}); !slices.Equal(got, want) {
+		if got := r.tags(t, map[string][]string{k: strings.Split(v, ",")}); !slices.Equal(got, want) {
 			t.Errorf("filter %s: %v, want %v", f, got, want)
 		}
 	}
