@@ -2,6 +2,7 @@ package images
 
 import (
 	"path"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -102,16 +103,13 @@ func (s *Service) relative(key string, values []string) (func(*catalog.Entry) bo
 
 // byAge passes what is older than each of the limits.
 func byAge(values []string) (func(*catalog.Entry) bool, error) {
-	now := time.Now()
-	var limit time.Time
-	for i, v := range values {
-		t, err := timestamp(v, now)
+	limit := time.Unix(1<<60, 0)
+	for _, v := range values {
+		t, err := timestamp(v, time.Now())
 		if err != nil {
 			return nil, err
 		}
-		if i == 0 || t.Before(limit) {
-			limit = t
-		}
+		limit = slices.MinFunc([]time.Time{limit, t}, time.Time.Compare)
 	}
 	return func(e *catalog.Entry) bool { t := created(e); return !t.IsZero() && t.Before(limit) }, nil
 }
@@ -124,17 +122,10 @@ func byReference(patterns []string) (func(catalog.Name) bool, error) {
 		}
 	}
 	return func(n catalog.Name) bool {
-		forms := []string{
-			reference.FamiliarString(n.Ref), reference.FamiliarName(n.Ref), reference.TagNameOnly(n.Ref).String(), n.Ref.Name(),
-		}
-		for _, p := range patterns {
-			for _, f := range forms {
-				if ok, _ := path.Match(p, f); ok {
-					return true
-				}
-			}
-		}
-		return false
+		forms := []string{reference.FamiliarString(n.Ref), reference.FamiliarName(n.Ref), reference.TagNameOnly(n.Ref).String(), n.Ref.Name()}
+		return slices.ContainsFunc(patterns, func(p string) bool {
+			return slices.ContainsFunc(forms, func(f string) bool { ok, _ := path.Match(p, f); return ok })
+		})
 	}, nil
 }
 

@@ -6,8 +6,6 @@ import (
 	"io"
 	"runtime"
 	"testing"
-
-	"github.com/moby/moby/api/types/jsonstream"
 )
 
 // zeros is an endless source of padding.
@@ -42,7 +40,7 @@ func TestImportHoldsNoArchive(t *testing.T) {
 	var before, after uint64
 	before = heap()
 	body := io.MultiReader(&archive, io.LimitReader(zeros{}, size), atEnd(func() { after = heap() }))
-	err := r.Import(t.Context(), body, ImportOptions{Source: "-", Repo: "padded"}, func(jsonstream.Message) error { return nil })
+	err := r.Import(t.Context(), body, ImportOptions{Source: "-", Repo: "padded"}, func(any) error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
