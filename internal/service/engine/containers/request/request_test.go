@@ -120,7 +120,7 @@ func TestMergeResources(t *testing.T) {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	}
-	if *have.PidsLimit != -1 {
+	if *have.PidsLimit != 0 {
 		t.Errorf("pids limit %d", *have.PidsLimit)
 	}
 }
