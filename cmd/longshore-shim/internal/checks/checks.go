@@ -337,11 +337,9 @@ func (s *server) cancel(call uint32) {
 		return
 	}
 	c.told = true
-	if c.ended {
-		s.drop(c)
-		return
+	if !c.ended {
+		enter.SignalFD(c.pidfd, syscall.SIGKILL)
 	}
-	enter.SignalFD(c.pidfd, syscall.SIGKILL)
 	s.drop(c)
 }
 
