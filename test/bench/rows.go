@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -209,6 +210,7 @@ func discard(c *exec.Cmd) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
+	syscall.Sync() // what others have left dirty is not written back in this time
 	begin := time.Now()
 	if err := c.Start(); err != nil {
 		return 0, err

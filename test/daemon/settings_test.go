@@ -62,7 +62,7 @@ func TestSettingsWithoutEffect(t *testing.T) {
 	}
 }
 
-// TestNoCDI: the feature cdi=false.
+// TestNoCDI: the feature cdi=false, and no directory with descriptions.
 func TestNoCDI(t *testing.T) {
 	t.Parallel()
 	specs := t.TempDir()
@@ -72,6 +72,12 @@ func TestNoCDI(t *testing.T) {
 	d.Fails(`could not select device driver "cdi" with capabilities: []`, "run", "--rm", "--device", "vendor.test/thing=one", "busybox", "true")
 	if _, text := ask(t, d, "GET", "/info", ""); !strings.Contains(text, `"CDISpecDirs":[]`) || strings.Contains(text, "vendor.test") {
 		t.Error("info tells of CDI")
+	}
+	none := harness.Start(t, "--cdi-spec-dir", "")
+	none.Busybox()
+	none.Fails(`could not select device driver "cdi" with capabilities: []`, "run", "--rm", "--device", "vendor.test/thing=one", "busybox", "true")
+	if dirs := none.OK("info", "-f", "{{.CDISpecDirs}}"); dirs != "[]" {
+		t.Errorf("directories: %s", dirs)
 	}
 	on := harness.Start(t, "--cdi-spec-dir", specs)
 	on.Busybox()

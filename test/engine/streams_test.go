@@ -74,6 +74,21 @@ func execOptions(t *testing.T, d *harness.Daemon) {
 			t.Errorf("exec: %+v", exec)
 		}
 	}
+	// The start says whether the output is framed, whatever the exec was created with.
+	for _, c := range []struct {
+		terminal, start string
+		framed          bool
+	}{{"true", "{}", true}, {"true", `{"Tty":true}`, false}, {"false", "{}", true}, {"false", `{"Tty":true}`, false}} {
+		var made struct{ ID string }
+		decode(t, raw(t, d, "POST", "/containers/"+id+"/exec", `{"AttachStdout":true,"Tty":`+c.terminal+`,"Cmd":["printf","words"]}`), &made)
+		text := raw(t, d, "POST", "/exec/"+made.ID+"/start", c.start)
+		if c.framed {
+			text = outputOf(t, []byte(text))
+		}
+		if text != "words" {
+			t.Errorf("terminal %s, start %s: %q", c.terminal, c.start, text)
+		}
+	}
 	d.Fails("unable to find user nosuchuser", "exec", "-u", "nosuchuser", id, "true")
 }
 

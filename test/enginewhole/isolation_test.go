@@ -147,6 +147,55 @@ func TestMountPropagation(t *testing.T) {
 	}
 }
 
+// A container with private copies of the daemon's mounts would keep them alive after the daemon unmounted them.
+func TestBindsOfTheDataRoot(t *testing.T) {
+	t.Parallel()
+	d := harness.Start(t)
+	d.Busybox()
+	inner := filepath.Join(d.DataRoot(), "volumes")
+	for _, source := range []string{"/", d.DataRoot(), inner} {
+		for _, mode := range []string{"private", "rprivate", "slave", "shared"} {
+			words := fmt.Sprintf(`must use either propagation mode "rslave" or "rshared" when mount source is within the daemon root, daemon root: %q, bind mount source: %q, propagation: %q`, d.DataRoot(), source, mode)
+			d.Fails(words, "create", "-v", source+":/m:"+mode, "busybox")
+			d.Fails(words, "create", "--mount", "type=bind,src="+source+",dst=/m,bind-propagation="+mode, "busybox")
+		}
+		id := d.OK("run", "-d", "-v", source+":/m", "--mount", "type=bind,src="+source+",dst=/n", "busybox", "sleep", "1000")
+		if p := d.OK("inspect", "-f", "{{range .Mounts}}{{.Propagation}} {{end}}", id); p != "rslave rslave" {
+			t.Errorf("%s: %s", source, p)
+		}
+		d.OK("rm", "-f", id)
+	}
+	// Beside it, with a name that begins alike, everything is as always.
+	beside := d.DataRoot() + "2"
+	id := d.OK("create", "-v", beside+":/m", "busybox")
+	if p := d.OK("inspect", "-f", "{{range .Mounts}}{{.Propagation}}{{end}}", id); p != "rprivate" {
+		t.Errorf("%s: %s", beside, p)
+	}
+	d.OK("rm", id)
+	d.OK("run", "--rm", "-v", t.TempDir()+":/m:private", "busybox", "true")
+
+	// Where the source's mount spreads, what the host mounts and unmounts comes and goes inside.
+	spread := filepath.Join(d.DataRoot(), "spread")
+	mountAt(t, "tmpfs", spread, "tmpfs", 0, "")
+	if err := unix.Mount("", spread, "", unix.MS_SHARED, ""); err != nil {
+		t.Fatal(err)
+	}
+	id = d.OK("run", "-d", "-v", spread+":/m", "busybox", "sleep", "1000")
+	late := filepath.Join(spread, "late")
+	mountAt(t, "tmpfs", late, "tmpfs", 0, "")
+	write(t, filepath.Join(late, "f"), "x")
+	if out := d.OK("exec", id, "cat", "/m/late/f"); out != "x" {
+		t.Errorf("what is mounted later: %q", out)
+	}
+	if err := unix.Unmount(late, 0); err != nil {
+		t.Errorf("unmount: %v", err)
+	}
+	if out := d.OK("exec", id, "ls", "/m/late"); out != "" {
+		t.Errorf("what is unmounted is still there: %q", out)
+	}
+	d.OK("rm", "-f", id)
+}
+
 func TestRecursiveReadOnly(t *testing.T) {
 	t.Parallel()
 	d := harness.Start(t)
@@ -182,6 +231,22 @@ func TestRecursiveReadOnly(t *testing.T) {
 				t.Errorf("mounts below the source came along: %q", out)
 			}
 		})
+	}
+	// Clients below 1.44 get read-only binds as they knew them, in both notations; inspect shows what they asked for.
+	for version, want := range map[string]string{"1.43": "1\n0", "1.44": "1\n1"} {
+		var made struct{ ID string }
+		status, text := call(t, d, "POST", "/v"+version+"/containers/create", map[string]any{"Image": "busybox", "Cmd": []string{"sh", "-c", "cd /a; touch f 2>/dev/null; echo $?; touch inner/f 2>/dev/null; echo $?; cd /b; touch f 2>/dev/null; echo $?; touch inner/f 2>/dev/null; echo $?"},
+			"HostConfig": map[string]any{"Runtime": "crun", "Binds": []string{dir + ":/a:ro"}, "Mounts": []any{map[string]any{"Type": "bind", "Source": dir, "Target": "/b", "ReadOnly": true}}}})
+		if err := json.Unmarshal([]byte(text), &made); err != nil || status != 201 {
+			t.Fatalf("%d %s", status, text)
+		}
+		if out := d.OK("start", "-a", made.ID); out != want+"\n"+want {
+			t.Errorf("read-only binds at %s: %q", version, out)
+		}
+		if o := d.OK("inspect", "-f", "{{(index .HostConfig.Mounts 0).BindOptions}}", made.ID); o != "<nil>" {
+			t.Errorf("options that nobody asked for: %s", o)
+		}
+		d.OK("rm", made.ID)
 	}
 	bind := func(o map[string]any, readonly bool) map[string]any {
 		return map[string]any{"Image": "busybox", "HostConfig": map[string]any{"Mounts": []any{map[string]any{

@@ -17,6 +17,9 @@ func (e *engine) findDevices() devices {
 	if on, set := e.cfg.Features["cdi"]; set && !on {
 		return devices{}
 	}
+	if dirs := e.cfg.CDISpecDirs; len(dirs) == 1 && dirs[0] == "" { // dockerd's way to say "none"
+		return devices{}
+	}
 	return devices{cdi.New(e.cfg.CDISpecDirs)}
 }
 

@@ -98,7 +98,7 @@ func containerConfig(c *engineconfig.Config, r *runtimes, shim string) (containe
 			CgroupParent: c.CgroupParent, SystemdCgroup: c.SystemdCgroups(), DefaultShmSize: int64(c.DefaultShmSize), DefaultUlimits: ulimits,
 			Init: c.Init, InitPath: init, SeccompProfile: profile, NoNewPrivileges: c.NoNewPrivileges,
 		},
-		Live: liveSettings(c), StorageDriver: "overlayfs",
+		Live: liveSettings(c), StorageDriver: "overlayfs", DataRoot: c.DataRoot,
 	}, nil
 }
 

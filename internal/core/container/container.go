@@ -59,6 +59,8 @@ type Mount struct {
 	Anonymous bool
 	// CreateSource makes a missing bind source at start (binds in the old notation).
 	CreateSource bool
+	// SoftPropagation: the daemon chose the propagation, not the client. Where the source's mount cannot spread, it is private.
+	SoftPropagation bool
 	// Recursion of a bind, as in docker's BindOptions.
 	Recursion Recursion
 	// TmpfsOptions are "size=64m,mode=1770"; Hidden keeps HostConfig.Tmpfs out of inspect's Mounts.

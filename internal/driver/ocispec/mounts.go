@@ -25,6 +25,8 @@ type Mount struct {
 	Target      string
 	ReadOnly    bool
 	Propagation mount.Propagation
+	// SoftPropagation makes the mount private where Source lies on a mount that cannot spread as Propagation says.
+	SoftPropagation bool
 	// NonRecursive leaves mounts below Source out. ReadOnlyNonRecursive and ReadOnlyForceRecursive as in BindOptions.
 	NonRecursive, ReadOnlyNonRecursive, ReadOnlyForceRecursive bool
 	// TmpfsOptions are mount options of a tmpfs, "size=64m,mode=1770" (HostConfig.Tmpfs, or TmpfsData).
@@ -156,7 +158,10 @@ func userMount(s *specs.Spec, in *Input, m *Mount) (specs.Mount, error) {
 	if prop == "" {
 		prop = mount.PropagationRPrivate
 	}
-	if err := setRootPropagation(s, m.Source, prop); err != nil {
+	switch err := setRootPropagation(s, m.Source, prop); {
+	case err != nil && m.SoftPropagation:
+		prop = mount.PropagationRPrivate
+	case err != nil:
 		return out, err
 	}
 	if m.NonRecursive { // there is nothing below it to spread to, and crun takes the "r" for the bind's own

@@ -144,7 +144,13 @@ func (r *Request) SetBody(doc []byte) {
 	r.HTTP.ContentLength = int64(len(doc))
 }
 
-// Note keeps a remark of the version ladder with the request, for the way down.
+// Remarks of the ladder that handlers read: what old clients expect of a new container where they say nothing.
+const (
+	PlainReadOnly = "a read-only bind leaves the mounts below it writable"
+	HostCgroupns  = "the host's cgroup namespace on control groups v1"
+)
+
+// Note keeps a remark of the version ladder with the request, for the handler and the way down.
 func (r *Request) Note(remark string) {
 	if r.notes == nil {
 		r.notes = map[string]bool{}

@@ -42,7 +42,7 @@ func (h *handlers) execStart(ctx context.Context, r *route.Request) (route.Respo
 	if body.Detach {
 		return route.Empty{Status: http.StatusOK}, x.Detach(ctx)
 	}
-	return route.Hijack{ContentType: contentType(x.TTY()), Run: func(ctx context.Context, c route.Conn) error {
+	return route.Hijack{ContentType: contentType(x.Raw()), Run: func(ctx context.Context, c route.Conn) error {
 		return x.Serve(ctx, c)
 	}}, nil
 }

@@ -15,6 +15,7 @@ import (
 	"longshore/internal/core/fault"
 	"longshore/internal/server/route"
 	"longshore/internal/service/engine/containers"
+	"longshore/internal/service/engine/containers/request"
 )
 
 func (h *handlers) create(ctx context.Context, r *route.Request) (route.Response, error) {
@@ -30,6 +31,7 @@ func (h *handlers) create(ctx context.Context, r *route.Request) (route.Response
 	}
 	req := containers.CreateRequest{
 		Name: r.Query.Get("name"), Config: body.Config, HostConfig: body.HostConfig, Networking: body.NetworkingConfig,
+		Habits: request.Habits{PlainReadOnly: r.Noted(route.PlainReadOnly), HostCgroupns: r.Noted(route.HostCgroupns)},
 	}
 	var err error
 	if req.Platform, err = platform(r.Query.Get("platform")); err != nil {

@@ -1,10 +1,13 @@
 package version
 
+import "longshore/internal/server/route"
+
 // v1_41 is what 1.41 changed against 1.40 (changelog, "v1.41 API changes"; daemon source of 20.10).
 func v1_41() Rung {
 	return Rung{Version: "1.41", Source: "version-history.md", Changes: []Change{
 		{What: "platform of a container; Capabilities of 1.40", Routes: []string{create}, Lift: func(r *Request) error {
 			r.Query.Del("platform")
+			r.Note(route.HostCgroupns)
 			body, err := r.JSON()
 			if err != nil {
 				return err

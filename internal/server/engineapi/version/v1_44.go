@@ -3,6 +3,7 @@ package version
 import (
 	"longshore/internal/base/jsontree"
 	"longshore/internal/core/fault"
+	"longshore/internal/server/route"
 )
 
 // v1_44 is what 1.44 changed against 1.43 (changelog, "v1.44 API changes"; daemon's create handler).
@@ -45,6 +46,7 @@ func createBelow44(r *Request) error {
 		return err
 	}
 	r.Note(onlyMAC)
+	r.Note(route.PlainReadOnly)
 	body.Member("Healthcheck").Delete("StartInterval")
 	eps := body.At("NetworkingConfig", "EndpointsConfig")
 	if n := eps.Len(); n > 1 {
@@ -57,15 +59,8 @@ func createBelow44(r *Request) error {
 		return fault.Invalid("conflicting options: mac-address and the network mode")
 	}
 	return eachMount(r, func(m *jsontree.Value) error {
-		if m.Member("Type").String() != "bind" {
-			return nil
-		}
-		if m.At("BindOptions", "ReadOnlyForceRecursive").Bool() {
+		if m.Member("Type").String() == "bind" && m.At("BindOptions", "ReadOnlyForceRecursive").Bool() {
 			return invalid("BindOptions.ReadOnlyForceRecursive needs API v1.44 or newer")
-		}
-		// Read-only binds were not recursive.
-		if m.Member("ReadOnly").Bool() {
-			m.Ensure("BindOptions").Set("ReadOnlyNonRecursive", true)
 		}
 		return nil
 	})

@@ -26,6 +26,7 @@ type CreateRequest struct {
 	Config     *container.Config
 	HostConfig *container.HostConfig
 	Networking *network.NetworkingConfig
+	Habits     request.Habits
 }
 
 // Create makes a container. When it answers, the container survives a power cut.
@@ -62,7 +63,7 @@ func (s *Service) create(ctx context.Context, rec *core.Record, r CreateRequest)
 	if err != nil {
 		return nil, err
 	}
-	rec.Mounts, err = mounts.Parse(rec.Config, rec.HostConfig, s.mountsOf)
+	rec.Mounts, err = mounts.Parse(rec.Config, rec.HostConfig, s.mountsOf, mounts.Rules{DataRoot: s.cfg.DataRoot, PlainReadOnly: r.Habits.PlainReadOnly})
 	if err != nil {
 		return nil, err
 	}

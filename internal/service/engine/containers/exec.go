@@ -121,8 +121,9 @@ func (e *execution) tell(ctx context.Context, s *Service, what events.Action) {
 
 // ExecStart is an exec that is about to run.
 type ExecStart struct {
-	s *Service
-	e *execution
+	s   *Service
+	e   *execution
+	raw bool // the client wants the output as it comes, without frames
 }
 
 // ExecPrepare checks that an exec can start, once. Serve or Detach then runs it.
@@ -149,11 +150,12 @@ func (s *Service) ExecPrepare(id string, req container.ExecStartRequest) (*ExecS
 		e.req.ConsoleSize = req.ConsoleSize
 	}
 	e.started = true
-	return &ExecStart{s: s, e: e}, nil
+	return &ExecStart{s: s, e: e, raw: req.Tty}, nil
 }
 
-// TTY tells whether the exec has a terminal.
-func (x *ExecStart) TTY() bool { return x.e.req.Tty }
+// Raw tells whether the output goes to the client without frames: as with dockerd the start says so, whatever the exec was
+// created with.
+func (x *ExecStart) Raw() bool { return x.raw }
 
 // Detach runs the exec without a client.
 func (x *ExecStart) Detach(ctx context.Context) error {
@@ -166,7 +168,7 @@ func (x *ExecStart) Serve(ctx context.Context, conn streams.Conn) error {
 	p, err := x.run(ctx, true)
 	if err != nil {
 		text := []byte(err.Error() + "\r\n")
-		if !x.e.req.Tty {
+		if !x.raw {
 			text = streams.Frame(text)
 		}
 		_, _ = conn.Write(text)
@@ -175,7 +177,7 @@ func (x *ExecStart) Serve(ctx context.Context, conn streams.Conn) error {
 	r := &x.e.req
 	if st := p.Stream(); st != nil {
 		detached := streams.Proxy(ctx, conn, st, streams.Options{
-			Stdin: r.AttachStdin, Output: r.AttachStdout || r.AttachStderr, TTY: r.Tty, CloseStdin: true, Keys: x.e.keys,
+			Stdin: r.AttachStdin, Output: r.AttachStdout || r.AttachStderr, TTY: r.Tty, Frame: r.Tty && !x.raw, Unframe: !r.Tty && x.raw, CloseStdin: true, Keys: x.e.keys,
 			Ended: func() { x.e.await(ctx, p, x.s.deps.Now) },
 		})
 		if detached {

@@ -39,7 +39,7 @@ func (s *Service) Reconfigure(ctx context.Context, ref string, change func(*cont
 		if _, err := s.settle(ctx, &next, CreateRequest{Config: &cfg, HostConfig: &hc, Networking: nets}, img); err != nil {
 			return err
 		}
-		if next.Mounts, err = mounts.Parse(next.Config, next.HostConfig, s.mountsOf); err != nil {
+		if next.Mounts, err = mounts.Parse(next.Config, next.HostConfig, s.mountsOf, mounts.Rules{DataRoot: s.cfg.DataRoot, PlainReadOnly: true}); err != nil {
 			return err
 		}
 		ctx = context.WithoutCancel(ctx)

@@ -40,6 +40,8 @@ type Config struct {
 	// StorageDriver is what inspect tells; StorageSize bounds writable layers without a bound of their own, 0: none.
 	StorageDriver string
 	StorageSize   uint64
+	// DataRoot is the daemon's own directory, which containers may not keep private copies of.
+	DataRoot string
 }
 
 // Live are the settings that may change while the daemon runs.

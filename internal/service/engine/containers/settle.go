@@ -23,7 +23,7 @@ func (s *Service) settle(ctx context.Context, rec *core.Record, r CreateRequest,
 	rec.Config, rec.HostConfig = cfg, &hc
 	desc := img.Manifest
 	rec.Image = core.Image{ID: img.ID, Manifest: &desc, OS: "linux"}
-	if err := s.settleHost(rec); err != nil {
+	if err := s.settleHost(rec, r.Habits); err != nil {
 		return nil, err
 	}
 	warnings, err := s.deps.Validator.Validate(cfg, &hc)
@@ -42,7 +42,7 @@ func (s *Service) settle(ctx context.Context, rec *core.Record, r CreateRequest,
 }
 
 // settleHost fills in the defaults of the host configuration.
-func (s *Service) settleHost(rec *core.Record) (err error) {
+func (s *Service) settleHost(rec *core.Record, habits request.Habits) (err error) {
 	hc, live := rec.HostConfig, s.live.Load()
 	if hc.NetworkMode == "" || hc.NetworkMode.IsDefault() {
 		hc.NetworkMode = network.NetworkBridge
@@ -51,7 +51,7 @@ func (s *Service) settleHost(rec *core.Record) (err error) {
 		hc.IpcMode = live.DefaultIpcMode
 	}
 	if hc.CgroupnsMode.IsEmpty() {
-		hc.CgroupnsMode = request.Cgroupns(hc, live.DefaultCgroupnsMode, s.deps.Launch.Host.Cgroup.Version)
+		hc.CgroupnsMode = request.Cgroupns(hc, live.DefaultCgroupnsMode, s.deps.Launch.Host.Cgroup.Version, habits)
 	}
 	if hc.ShmSize == 0 {
 		hc.ShmSize = live.DefaultShmSize

@@ -398,7 +398,7 @@ func (l *Launcher) spec(rec *core.Record, rt Runtime, run *core.Run, j Joins, so
 	for i, m := range rec.Mounts {
 		in.Mounts = append(in.Mounts, ocispec.Mount{
 			Type: m.Type, Source: sources[i], Target: m.Destination, ReadOnly: !m.RW && m.Type != mount.TypeTmpfs,
-			Propagation: m.Propagation, NonRecursive: m.Recursion.NonRecursive,
+			Propagation: m.Propagation, SoftPropagation: m.SoftPropagation, NonRecursive: m.Recursion.NonRecursive,
 			ReadOnlyNonRecursive:   m.Recursion.ReadOnlyNonRecursive,
 			ReadOnlyForceRecursive: m.Recursion.ReadOnlyForceRecursive, TmpfsOptions: m.TmpfsOptions,
 		})

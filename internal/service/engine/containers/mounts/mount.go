@@ -14,7 +14,7 @@ import (
 	"longshore/internal/core/fault"
 )
 
-// ParseMount reads an element of HostConfig.Mounts.
+// ParseMount reads an element of HostConfig.Mounts. A propagation that it does not name is empty.
 func ParseMount(m *mount.Mount) (core.Mount, error) {
 	if err := checkMount(m); err != nil {
 		return core.Mount{}, err
@@ -37,9 +37,9 @@ func ParseMount(m *mount.Mount) (core.Mount, error) {
 }
 
 func bindOptions(out *core.Mount, m *mount.Mount) {
-	out.Source, out.Propagation = path.Clean(m.Source), mount.PropagationRPrivate
+	out.Source = path.Clean(m.Source)
 	if o := m.BindOptions; o != nil {
-		out.Propagation = orPrivate(o.Propagation)
+		out.Propagation = o.Propagation
 		out.CreateSource = o.CreateMountpoint
 		out.Recursion = core.Recursion{NonRecursive: o.NonRecursive, ReadOnlyNonRecursive: o.ReadOnlyNonRecursive, ReadOnlyForceRecursive: o.ReadOnlyForceRecursive}
 	}

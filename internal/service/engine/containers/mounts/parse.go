@@ -21,14 +21,14 @@ type Lookup func(ref string) ([]core.Mount, error)
 
 // Parse lists the mounts in docker's order of precedence: volumes-from, then binds, mounts and tmpfs (which may not
 // collide with each other), then the volumes of the configuration where nothing else stands.
-func Parse(cfg *container.Config, hc *container.HostConfig, from Lookup) ([]core.Mount, error) {
+func Parse(cfg *container.Config, hc *container.HostConfig, from Lookup, rules Rules) ([]core.Mount, error) {
 	set := collection{at: map[string]int{}}
 	for _, spec := range hc.VolumesFrom {
 		if err := inherit(&set, spec, from); err != nil {
 			return nil, err
 		}
 	}
-	if err := explicit(&set, hc); err != nil {
+	if err := explicit(&set, hc, rules); err != nil {
 		return nil, err
 	}
 	for _, dst := range sortedKeys(cfg.Volumes) {
@@ -47,9 +47,12 @@ func Parse(cfg *container.Config, hc *container.HostConfig, from Lookup) ([]core
 	return set.list, nil
 }
 
-func explicit(set *collection, hc *container.HostConfig) error {
+func explicit(set *collection, hc *container.HostConfig, rules Rules) error {
 	seen := map[string]bool{}
 	add := func(m core.Mount) error {
+		if err := rules.settle(&m); err != nil {
+			return err
+		}
 		if seen[m.Destination] {
 			return fault.Invalid("Duplicate mount point: %s", m.Destination)
 		}
@@ -176,7 +179,7 @@ func parseMode(mode string, bind bool) (modeOptions, error) {
 	return o, nil
 }
 
-// ParseBind reads an element of HostConfig.Binds: "[source:]target[:mode]".
+// ParseBind reads an element of HostConfig.Binds: "[source:]target[:mode]". Without a word for it the propagation is empty.
 func ParseBind(raw, volumeDriver string) (core.Mount, error) {
 	bad := fault.Invalid("invalid volume specification: '%s'", raw)
 	parts := strings.Split(raw, ":")
@@ -209,7 +212,7 @@ func ParseBind(raw, volumeDriver string) (core.Mount, error) {
 	m := core.Mount{MountPoint: container.MountPoint{Type: kind, Destination: path.Clean(target), Mode: mode, RW: o.rw}}
 	if isBind {
 		m.Source, m.CreateSource = path.Clean(source), true
-		m.Propagation = orPrivate(o.propagation)
+		m.Propagation = o.propagation
 		return m, nil
 	}
 	m.Name, m.NoCopy, m.Anonymous = source, o.noCopy, source == ""
@@ -221,13 +224,6 @@ func ParseBind(raw, volumeDriver string) (core.Mount, error) {
 		m.Mode = "z"
 	}
 	return m, nil
-}
-
-func orPrivate(p mount.Propagation) mount.Propagation {
-	if p == "" {
-		return mount.PropagationRPrivate
-	}
-	return p
 }
 
 // checkTarget refuses what cannot be a mount's place inside a container.

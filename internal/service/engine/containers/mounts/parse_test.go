@@ -33,8 +33,8 @@ func line(m core.Mount) string {
 
 func TestParseBind(t *testing.T) {
 	for _, c := range []struct{ in, want string }{
-		{"/a:/b", "bind name= src=/a dst=/b mode= rw=true rprivate"},
-		{"/a/../c:/b/:ro", "bind name= src=/c dst=/b mode=ro rw=false rprivate"},
+		{"/a:/b", "bind name= src=/a dst=/b mode= rw=true"},
+		{"/a/../c:/b/:ro", "bind name= src=/c dst=/b mode=ro rw=false"},
 		{"/a:/b:ro,z,rshared", "bind name= src=/a dst=/b mode=ro,z,rshared rw=false rshared"},
 		{"v:/b", "volume name=v src= dst=/b mode=z rw=true"},
 		{"v:/b:nocopy", "volume name=v src= dst=/b mode=nocopy rw=true nocopy"},
@@ -66,7 +66,7 @@ func TestParseMount(t *testing.T) {
 		in   mount.Mount
 		want string
 	}{
-		{mount.Mount{Type: "bind", Source: "/a", Target: "/b", ReadOnly: true}, "bind name= src=/a dst=/b mode= rw=false rprivate"},
+		{mount.Mount{Type: "bind", Source: "/a", Target: "/b", ReadOnly: true}, "bind name= src=/a dst=/b mode= rw=false"},
 		{mount.Mount{Type: "volume", Source: "v", Target: "/b"}, "volume name=v src= dst=/b mode=z rw=true"},
 		{mount.Mount{Type: "volume", Target: "/b", VolumeOptions: &mount.VolumeOptions{NoCopy: true}}, "volume name= src= dst=/b mode=z rw=true nocopy anonymous"},
 		{mount.Mount{Type: "tmpfs", Target: "/b", TmpfsOptions: &mount.TmpfsOptions{SizeBytes: 1024, Mode: 0o1770}}, "tmpfs name= src= dst=/b mode= rw=true mode=1770,size=1024"},
@@ -102,7 +102,7 @@ func TestPrecedence(t *testing.T) {
 	}
 	cfg := &container.Config{Volumes: map[string]struct{}{"/two": {}, "/three": {}, "/four/": {}}}
 	hc := &container.HostConfig{VolumesFrom: []string{"donor:ro"}, Binds: []string{"/h:/one"}, Tmpfs: map[string]string{"/four": "size=1m"}}
-	list, err := Parse(cfg, hc, from)
+	list, err := Parse(cfg, hc, from, Rules{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,12 +125,12 @@ func TestPrecedence(t *testing.T) {
 		":ro":          `malformed volumes-from specification: ":ro"`,
 		"donor:nocopy": "invalid mode: nocopy",
 	} {
-		_, err := Parse(&container.Config{}, &container.HostConfig{VolumesFrom: []string{spec}}, from)
+		_, err := Parse(&container.Config{}, &container.HostConfig{VolumesFrom: []string{spec}}, from, Rules{})
 		if got := fmt.Sprint(err); got != want && !(err == nil && want == "") {
 			t.Errorf("%s: %s, want %s", spec, got, want)
 		}
 	}
-	_, err = Parse(&container.Config{}, &container.HostConfig{Binds: []string{"/a:/x", "/b:/x/"}}, from)
+	_, err = Parse(&container.Config{}, &container.HostConfig{Binds: []string{"/a:/x", "/b:/x/"}}, from, Rules{})
 	if err == nil || err.Error() != "Duplicate mount point: /x" {
 		t.Errorf("duplicate: %v", err)
 	}

@@ -124,3 +124,26 @@ func TestMergeResources(t *testing.T) {
 		t.Errorf("pids limit %d", *have.PidsLimit)
 	}
 }
+
+func TestCgroupns(t *testing.T) {
+	for _, c := range []struct {
+		version    string
+		privileged bool
+		old        bool
+		configured container.CgroupnsMode
+		want       container.CgroupnsMode
+	}{
+		{"1", false, false, "", "host"},
+		{"1", false, false, "private", "private"},
+		{"1", true, false, "private", "host"},
+		{"1", false, true, "private", "host"},
+		{"2", false, false, "", "private"},
+		{"2", true, false, "", "private"},
+		{"2", true, true, "private", "private"},
+		{"2", false, true, "host", "host"},
+	} {
+		if got := Cgroupns(&container.HostConfig{Privileged: c.privileged}, c.configured, c.version, Habits{HostCgroupns: c.old}); got != c.want {
+			t.Errorf("%+v: %s", c, got)
+		}
+	}
+}

@@ -99,12 +99,21 @@ func SettleResources(hc *container.HostConfig) {
 	}
 }
 
-// Cgroupns is the mode of containers that name none: as configured, else the habit of the host's control groups.
-func Cgroupns(hc *container.HostConfig, configured container.CgroupnsMode, version string) container.CgroupnsMode {
+// Habits are what clients of older versions of the API expect where they say nothing.
+type Habits struct {
+	PlainReadOnly bool // a read-only bind leaves the mounts below it writable (below 1.44)
+	HostCgroupns  bool // the host's cgroup namespace on control groups v1 (below 1.41)
+}
+
+// Cgroupns is the mode of containers that name none: on control groups v1 the host's for privileged ones and old clients; else
+// as configured, else the habit of the host's control groups.
+func Cgroupns(hc *container.HostConfig, configured container.CgroupnsMode, version string, habits Habits) container.CgroupnsMode {
 	switch {
+	case version != "2" && (hc.Privileged || habits.HostCgroupns):
+		return container.CgroupnsModeHost
 	case configured != "":
 		return configured
-	case version == "2" && !hc.Privileged:
+	case version == "2":
 		return container.CgroupnsModePrivate
 	}
 	return container.CgroupnsModeHost

@@ -30,6 +30,8 @@ type Options struct {
 	Stdin, Output bool
 	// TTY: no framing, and detach keys are looked for.
 	TTY bool
+	// Frame adds the stdcopy headers of stdout to output that has none.
+	Frame bool
 	// Unframe strips the stdcopy headers from the output.
 	Unframe bool
 	// CloseStdin: the end of the client's input ends the container's input (StdinOnce, exec).
@@ -85,6 +87,8 @@ func copyOutput(conn Conn, s runtime.Stream, o Options) (whole bool) {
 	switch {
 	case !o.Output:
 		_, err = io.Copy(io.Discard, s)
+	case o.Frame:
+		_, err = io.Copy(framer{conn}, s)
 	case o.Unframe:
 		err = Unframe(conn, s)
 	default:
@@ -94,6 +98,16 @@ func copyOutput(conn Conn, s runtime.Stream, o Options) (whole bool) {
 		_ = s.Close()
 	}
 	return err == nil
+}
+
+// framer writes each piece as a frame of stdout.
+type framer struct{ w io.Writer }
+
+func (f framer) Write(p []byte) (int, error) {
+	if _, err := f.w.Write(Frame(p)); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 // Unframe copies the payload of stdcopy frames until the end of r.
