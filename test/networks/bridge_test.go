@@ -244,6 +244,7 @@ func TestDirectRouting(t *testing.T) {
 	reaches(t, h.ns, address(d, "dr", "bridge")+":80", "dr")
 	closed(t, h.ns, here+":8080")
 	closed(t, h.ns, address(d, "shut", "bridge")+":80")
+	needNFTables(t, d)
 	d.InNet("nft", "add table inet marks; add chain inet marks pre { type filter hook prerouting priority -150; }; add rule inet marks pre iifname wan0 meta mark set 3")
 	reaches(t, h.ns, address(d, "shut", "bridge")+":80", "shut")
 	if got, want := h.seenAs(t, "dr"), address(d, "dr", "bridge"); got != want {
@@ -290,6 +291,7 @@ func TestForwardingIsGuarded(t *testing.T) {
 
 func TestConfigurationFile(t *testing.T) {
 	d := harness.New(t)
+	needNFTables(t, d)
 	file := `{"ipv6": true, "fixed-cidr-v6": "2001:db8:9::/64", "default-network-opts": {"bridge": {"com.docker.network.bridge.host_binding_ipv4": "127.0.0.1"}},
 "allow-direct-routing": false, "ip6tables": true, "userland-proxy": true, "bip": "10.44.0.1/16", "firewall-backend": "nftables"}`
 	if err := os.WriteFile(filepath.Join(d.Dir, "daemon.json"), []byte(file), 0o600); err != nil {

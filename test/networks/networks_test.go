@@ -131,6 +131,19 @@ func has(t testing.TB, d *harness.Daemon, kind ...string) bool {
 	return true
 }
 
+// hasNFTables tells whether the kernel has nf_tables for IP. User Mode Linux has not: the engine uses iptables there.
+func hasNFTables(d *harness.Daemon) bool {
+	return d.InNet("nft", "add table inet probe; add chain inet probe in { type filter hook input priority 0; }; delete table inet probe").Code == 0
+}
+
+// needNFTables skips the test where the kernel has no nf_tables for IP.
+func needNFTables(t testing.TB, d *harness.Daemon) {
+	t.Helper()
+	if !hasNFTables(d) {
+		t.Skip("the kernel has no nf_tables for IP")
+	}
+}
+
 // seenAs is the address that a container has for the other host, which listens at a port of its own.
 func (h *host) seenAs(t *testing.T, container string) string {
 	t.Helper()

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 
@@ -86,11 +88,11 @@ func Mount(ctx context.Context, target string, opts map[string]string) error {
 		return err
 	}
 	flags, data := parseOptions(opts["o"])
-	data, err := resolveAddr(ctx, opts["type"], data)
+	kind := opts["type"]
+	device, data, err := resolve(ctx, kind, opts["device"], data)
 	if err != nil {
 		return err
 	}
-	device, kind := opts["device"], opts["type"]
 	if err := unix.Mount(device, target, kind, flags&^unix.MS_RDONLY|readonlyAtOnce(flags), data); err != nil {
 		return mountError(device, target, flags, data, err)
 	}
@@ -118,9 +120,20 @@ func mountError(device, target string, flags uintptr, data string, err error) er
 		s += fmt.Sprintf(", flags: 0x%x", flags)
 	}
 	if data != "" {
-		s += ", data: " + data
+		s += ", data: " + withoutPassword(data)
 	}
 	return fmt.Errorf("failed to mount local volume: %s: %w", s, err)
+}
+
+// withoutPassword hides what answers and logs must not tell.
+func withoutPassword(data string) string {
+	opts := strings.Split(data, ",")
+	for i, opt := range opts {
+		if name, _, ok := strings.Cut(opt, "="); ok && (name == "password" || name == "pass") {
+			opts[i] = name + "=********"
+		}
+	}
+	return strings.Join(opts, ",")
 }
 
 // Unmount undoes Mount; a target that is no mount point is no error. A busy one is detached: its last user frees it.
@@ -192,27 +205,49 @@ func parseOptions(o string) (flags uintptr, data string) {
 	return flags, strings.Join(rest, ",")
 }
 
-// resolveAddr replaces a host name in addr= by its address: the kernel does not look names up.
-func resolveAddr(ctx context.Context, kind, data string) (string, error) {
+// resolve replaces host names by addresses, as the kernel does not look names up: in addr=, and for CIFS without addr= in
+// the device ("//host/share").
+func resolve(ctx context.Context, kind, device, data string) (string, string, error) {
 	if !strings.HasPrefix(kind, "nfs") && kind != "cifs" {
-		return data, nil
+		return device, data, nil
 	}
+	told := false
 	opts := strings.Split(data, ",")
 	for i, opt := range opts {
 		host, ok := strings.CutPrefix(opt, "addr=")
-		if !ok || host == "" || net.ParseIP(host) != nil {
+		if !ok || host == "" {
 			continue
 		}
-		addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		address, err := lookup(ctx, host)
 		if err != nil {
-			return "", fmt.Errorf("error resolving passed in network volume address: %w", err)
+			return "", "", err
 		}
-		if len(addrs) == 0 {
-			return "", fmt.Errorf("error resolving passed in network volume address: no address for %s", host)
-		}
-		opts[i] = "addr=" + addrs[0].Unmap().String()
+		opts[i], told = "addr="+address, true
 	}
-	return strings.Join(opts, ","), nil
+	if host, share, ok := strings.Cut(strings.TrimPrefix(device, "//"), "/"); kind == "cifs" && !told && ok && host != "" && strings.HasPrefix(device, "//") {
+		address, err := lookup(ctx, host)
+		if err != nil {
+			return "", "", err
+		}
+		device = "//" + address + "/" + share
+	}
+	return device, strings.Join(opts, ","), nil
+}
+
+// lookup answers a host's address; of several the first IPv4 one, as dockerd chooses (servers' lists of hosts are written for it).
+func lookup(ctx context.Context, host string) (string, error) {
+	if net.ParseIP(host) != nil {
+		return host, nil
+	}
+	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return "", fmt.Errorf("error resolving passed in network volume address: %w", err)
+	}
+	if len(addrs) == 0 {
+		return "", fmt.Errorf("error resolving passed in network volume address: no address for %s", host)
+	}
+	i := max(0, slices.IndexFunc(addrs, func(a netip.Addr) bool { return a.Unmap().Is4() }))
+	return addrs[i].Unmap().String(), nil
 }
 
 // Usage sums up the bytes below dir; a file with several names counts once. What vanishes meanwhile is not counted.

@@ -29,22 +29,31 @@ func TestParseOptions(t *testing.T) {
 	}
 }
 
-func TestResolveAddr(t *testing.T) {
-	for _, c := range []struct{ kind, data, want string }{
-		{"tmpfs", "addr=localhost", "addr=localhost"},
-		{"nfs", "addr=192.0.2.1,rw", "addr=192.0.2.1,rw"},
-		{"nfs4", "nolock,addr=2001:db8::1", "nolock,addr=2001:db8::1"},
+func TestResolve(t *testing.T) {
+	for _, c := range []struct{ kind, device, data, wantDevice, wantData string }{
+		{"tmpfs", "tmpfs", "addr=localhost", "tmpfs", "addr=localhost"},
+		{"nfs", ":/e", "addr=192.0.2.1,rw", ":/e", "addr=192.0.2.1,rw"},
+		{"nfs4", ":/e", "nolock,addr=2001:db8::1", ":/e", "nolock,addr=2001:db8::1"},
+		{"nfs", ":/e", "addr=localhost,rw", ":/e", "addr=127.0.0.1,rw"},
+		{"nfs", "//localhost/e", "", "//localhost/e", ""},
+		{"cifs", "//localhost/share/a b", "username=u", "//127.0.0.1/share/a b", "username=u"},
+		{"cifs", "//192.0.2.1/share", "", "//192.0.2.1/share", ""},
+		{"cifs", "//nas.invalid/share", "addr=192.0.2.1", "//nas.invalid/share", "addr=192.0.2.1"},
 	} {
-		if got, err := resolveAddr(t.Context(), c.kind, c.data); err != nil || got != c.want {
-			t.Errorf("%s %s: %q %v", c.kind, c.data, got, err)
+		if device, data, err := resolve(t.Context(), c.kind, c.device, c.data); err != nil || device != c.wantDevice || data != c.wantData {
+			t.Errorf("%s %s %s: %q %q %v", c.kind, c.device, c.data, device, data, err)
 		}
 	}
-	got, err := resolveAddr(t.Context(), "nfs", "addr=localhost,rw")
-	if err != nil || (got != "addr=127.0.0.1,rw" && got != "addr=::1,rw") {
-		t.Error(got, err)
+	for kind, data := range map[string]string{"nfs": "addr=no.such.host.invalid", "cifs": ""} {
+		if _, _, err := resolve(t.Context(), kind, "//no.such.host.invalid/x", data); err == nil || !strings.Contains(err.Error(), "error resolving passed in network volume address") {
+			t.Error(kind, err)
+		}
 	}
-	if _, err := resolveAddr(t.Context(), "nfs", "addr=no.such.host.invalid"); err == nil || !strings.Contains(err.Error(), "error resolving passed in network volume address") {
-		t.Error(err)
+}
+
+func TestPasswordsAreNotTold(t *testing.T) {
+	if got := withoutPassword("username=u,password=secret,pass=secret,vers=3.0"); got != "username=u,password=********,pass=********,vers=3.0" {
+		t.Error(got)
 	}
 }
 
