@@ -9,42 +9,12 @@ import (
 	"syscall"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"longshore/test/harness"
 )
 
-// remapped starts a daemon with --userns-remap for the user "daemon", whom the test gives 65536 numbers from 300000 on in
-// files of its own.
-func remapped(t *testing.T) *harness.Daemon {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: real containers")
-	}
-	for _, file := range []string{"/etc/subuid", "/etc/subgid"} {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Skipf("this host has no %s", file)
-		}
-		own := filepath.Join(t.TempDir(), "sub")
-		write(t, own, string(text)+"\ndaemon:300000:65536\n")
-		if err := unix.Mount(own, file, "", unix.MS_BIND, ""); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = unix.Unmount(file, unix.MNT_DETACH) })
-	}
-	d := harness.New(t, "--userns-remap", "daemon")
-	if err := os.Chmod(d.Dir, 0o711); err != nil { // the containers' root must come through
-		t.Fatal(err)
-	}
-	d.Up()
-	d.Busybox()
-	return d
-}
-
 func TestUserNamespaces(t *testing.T) {
 	t.Parallel()
-	d := remapped(t)
+	d := harness.StartRemapped(t)
 	root := filepath.Join(d.DataRoot(), "300000.300000")
 	if out := d.OK("info", "-f", "{{.DockerRootDir}} {{.SecurityOptions}}"); !strings.HasPrefix(out, root+" ") || !strings.Contains(out, "name=userns") {
 		t.Errorf("info: %s", out)

@@ -34,7 +34,7 @@ func (e *engine) makeBuilder(_ context.Context, down *closers) error {
 		GC:  gc, Entitlements: e.cfg.Builder.Entitlements.Allowed(),
 		Registries:   builderRegistries(e.cfg, e.registries),
 		HostGateways: e.networks.HostGateways, Log: e.log,
-	}, buildkit.Deps{Store: e.store, Images: e.images.ForBuilds(), Networks: e.networks})
+	}, buildkit.Deps{Store: e.store, Images: e.images.ForBuilds(), Networks: e.networks, Remap: e.remapBuilds()})
 	down.add(builder.Close)
 	e.background(builder.Run)
 	e.builder = builder

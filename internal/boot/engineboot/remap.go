@@ -5,11 +5,14 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/moby/moby/api/types/container"
 	"golang.org/x/sys/unix"
 
 	"longshore/internal/boot/engineconfig"
 	"longshore/internal/core/idmap"
+	"longshore/internal/driver/buildkit"
+	"longshore/internal/driver/ctdstore"
 	"longshore/internal/driver/netns"
 	"longshore/internal/driver/userns"
 )
@@ -79,6 +82,23 @@ func (e *engine) securityOptions(profile string) []string {
 	}
 	return opts
 }
+
+// remapBuilds lets build steps run in user namespaces; nil without userns-remap.
+func (e *engine) remapBuilds() buildkit.Remap {
+	if e.shifter == nil {
+		return nil
+	}
+	return buildRemap{e.shifter, e.store}
+}
+
+// buildRemap implements buildkit.Remap.
+type buildRemap struct {
+	*userns.Shifter
+	store *ctdstore.Store
+}
+
+// Mount attaches a mount, seen through the mapping, at target.
+func (r buildRemap) Mount(m mount.Mount, target string) error { return r.store.MountShifted(m, target) }
 
 // hasUserNS tells whether a container lives in a user namespace.
 func (e *engine) hasUserNS(hc *container.HostConfig) bool {

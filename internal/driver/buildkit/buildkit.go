@@ -84,6 +84,7 @@ type Deps struct {
 	Store    Store
 	Images   Images
 	Networks Networks
+	Remap    Remap // nil: steps' root is the host's
 }
 
 // Builder implements build.Builder and build.Wire. It is safe for concurrent use.

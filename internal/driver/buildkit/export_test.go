@@ -4,3 +4,6 @@ import "context"
 
 // Shrink carries the policies out now.
 func (b *Builder) Shrink(ctx context.Context) { b.shrink(ctx) }
+
+// Layers is layers.
+var Layers = layers

@@ -47,10 +47,14 @@ func withNetwork(ctx context.Context, hosts []executor.HostIP) (context.Context,
 }
 
 // networkProviders are the modes that a step may ask for: a network of the engine's, the host's, none.
-func networkProviders(n Networks, s *steps, dir string) map[pb.NetMode]bknet.Provider {
+func networkProviders(deps Deps, s *steps, dir string) map[pb.NetMode]bknet.Provider {
+	host := bknet.NewHostProvider()
+	if deps.Remap != nil {
+		host = hostNetwork{host}
+	}
 	return map[pb.NetMode]bknet.Provider{
-		pb.NetMode_UNSET: counted{engineNetwork{n, dir}, s},
-		pb.NetMode_HOST:  counted{bknet.NewHostProvider(), s},
+		pb.NetMode_UNSET: counted{engineNetwork{deps.Networks, dir, deps.Remap}, s},
+		pb.NetMode_HOST:  counted{host, s},
 		pb.NetMode_NONE:  counted{bknet.NewNoneProvider(), s},
 	}
 }
@@ -59,6 +63,7 @@ func networkProviders(n Networks, s *steps, dir string) map[pb.NetMode]bknet.Pro
 type engineNetwork struct {
 	networks Networks
 	dir      string // where steps' files lie
+	remap    Remap  // nil: steps' root is the host's
 }
 
 // New implements BuildKit's network.Provider.
@@ -72,10 +77,15 @@ func (e engineNetwork) New(ctx context.Context, hostname string, _ bknet.Namespa
 	if err != nil {
 		return nil, fmt.Errorf("open the step's network: %w", err)
 	}
-	s := &sandbox{engineNetwork: e, id: id, path: box.NetNS}
+	s := &sandbox{engineNetwork: e, id: id, path: box.NetNS, user: box.UserNS}
 	if len(box.Resolv) > 0 {
 		s.resolv = filepath.Join(e.dir, id+".resolv.conf")
-		if err := os.WriteFile(s.resolv, box.Resolv, 0o644); err != nil {
+		err := os.WriteFile(s.resolv, box.Resolv, 0o644)
+		if err == nil && e.remap != nil {
+			uid, gid := e.remap.IDs().Root()
+			err = os.Chown(s.resolv, uid, gid)
+		}
+		if err != nil {
 			return nil, errors.Join(fmt.Errorf("write the step's resolv.conf: %w", err), s.Close())
 		}
 	}
@@ -89,6 +99,7 @@ func (engineNetwork) Close() error { return nil }
 type sandbox struct {
 	engineNetwork
 	id, path string
+	user     string // the user namespace that the network belongs to; empty: the host's
 	resolv   string // the file that becomes /etc/resolv.conf; empty: the executor's
 }
 
@@ -97,6 +108,11 @@ func (s *sandbox) Set(spec *specs.Spec) error {
 	for i, m := range spec.Mounts {
 		if m.Destination == "/etc/resolv.conf" && s.resolv != "" {
 			spec.Mounts[i].Source = s.resolv
+		}
+	}
+	for i, ns := range spec.Linux.Namespaces {
+		if ns.Type == specs.UserNamespace {
+			spec.Linux.Namespaces[i].Path = s.user
 		}
 	}
 	for i, ns := range spec.Linux.Namespaces {

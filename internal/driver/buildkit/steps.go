@@ -85,12 +85,18 @@ func (s *steps) wait(limit time.Duration) {
 	}
 }
 
-// placed runs steps in the network that was asked for.
-type placed struct{ executor.Executor }
+// placed runs steps in the network that was asked for, and in user namespaces where there are.
+type placed struct {
+	executor.Executor
+	shifts *shifts // nil without
+}
 
 // Run implements BuildKit's executor.Executor.
 func (p placed) Run(ctx context.Context, id string, root executor.Mount, mounts []executor.Mount, process executor.ProcessInfo, started chan<- struct{}) (resourcestypes.Recorder, error) {
 	ctx, process.Meta.ExtraHosts = withNetwork(ctx, process.Meta.ExtraHosts)
+	if p.shifts != nil {
+		root, mounts = p.shifts.step(root, mounts, process.Meta.Cwd)
+	}
 	return p.Executor.Run(ctx, id, root, mounts, process, started)
 }
 

@@ -23,6 +23,7 @@ import (
 	"github.com/moby/buildkit/version"
 	"github.com/moby/buildkit/worker/base"
 	wlabel "github.com/moby/buildkit/worker/label"
+	"github.com/moby/sys/user"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -67,8 +68,8 @@ func workerOpt(cfg Config, deps Deps, running *steps) (opt base.WorkerOpt, err e
 	if err != nil {
 		return opt, fmt.Errorf("watch resources: %w", err)
 	}
-	providers := networkProviders(deps.Networks, running, cfg.executorRoot())
-	exec, err := newExecutor(cfg, providers, monitor)
+	providers := networkProviders(deps, running, cfg.executorRoot())
+	exec, err := newExecutor(cfg, providers, monitor, identities(deps.Remap))
 	if err != nil {
 		return opt, err
 	}
@@ -89,7 +90,7 @@ func workerOpt(cfg Config, deps Deps, running *steps) (opt base.WorkerOpt, err e
 		Platforms:        []ocispec.Platform{platforms.Normalize(platforms.DefaultSpec())},
 		GCPolicy:         policies,
 		BuildkitVersion:  client.BuildkitVersion{Package: version.Package, Version: version.Version, Revision: version.Revision},
-		NetworkProviders: providers, Executor: placed{exec}, ResourceMonitor: monitor,
+		NetworkProviders: providers, Executor: placed{exec, newShifts(deps.Remap, cfg.executorRoot())}, ResourceMonitor: monitor,
 		Snapshotter:  containerdsnapshot.NewSnapshotter(snapshotterName, snaps, namespace, nil),
 		ContentStore: blobs, Applier: apply.NewFileSystemApplier(blobs), Differ: walking.NewWalkingDiff(blobs),
 		ImageStore: deps.Images, RegistryHosts: cfg.hosts,
@@ -110,9 +111,9 @@ func hostGateway(cfg Config) string {
 	return ""
 }
 
-func newExecutor(cfg Config, providers map[pb.NetMode]network.Provider, monitor *resources.Monitor) (executor.Executor, error) {
+func newExecutor(cfg Config, providers map[pb.NetMode]network.Provider, monitor *resources.Monitor, ids *user.IdentityMapping) (executor.Executor, error) {
 	opt := runcexecutor.Opt{
-		Root: cfg.executorRoot(), CommandCandidates: []string{cfg.Runtime}, DefaultCgroupParent: cfg.cgroupParent(), ResourceMonitor: monitor,
+		Root: cfg.executorRoot(), CommandCandidates: []string{cfg.Runtime}, DefaultCgroupParent: cfg.cgroupParent(), ResourceMonitor: monitor, IdentityMapping: ids,
 	}
 	if d := cfg.DNS; len(d.Servers)+len(d.Options)+len(d.Search) > 0 {
 		opt.DNS = &oci.DNSConfig{Nameservers: d.Servers, Options: d.Options, SearchDomains: d.Search}

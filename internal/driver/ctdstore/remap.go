@@ -81,6 +81,14 @@ func (s *Store) isShifted(ctx context.Context, key string) (bool, error) {
 	return info.Labels[shiftLabel] != "", err
 }
 
+// MountShifted mounts m, of a snapshot or a bind, at target with all its directories seen through the mapping.
+func (s *Store) MountShifted(m mount.Mount, target string) error {
+	if s.shift == nil {
+		return errors.New("there is no user namespace to mount for")
+	}
+	return s.mountShifted([]mount.Mount{m}, target)
+}
+
 // mountShifted mounts a snapshot's one mount with all its directories seen through the mapping.
 func (s *Store) mountShifted(mounts []mount.Mount, target string) error {
 	if len(mounts) != 1 {
