@@ -54,7 +54,7 @@ func TestBridgeOptions(t *testing.T) {
 	t.Run("isolated", func(t *testing.T) {
 		mode := "com.docker.network.bridge.gateway_mode_ipv4=isolated"
 		d.Fails("gateway mode 'isolated' can only be used for an internal network", "network", "create", "-o", mode, "x")
-		d.OK("network", "create", "--internal", "-o", mode, "-o", "com.docker.network.bridge.name=iso0", "--subnet", "10.60.3.0/24", "net")
+		d.OK("network", "create", "--internal", "--ipv6", "-o", mode, "-o", strings.Replace(mode, "ipv4", "ipv6", 1), "-o", "com.docker.network.bridge.name=iso0", "--subnet", "10.60.3.0/24", "net")
 		web(d, "in1", "--network", "net")
 		if out := d.OK("run", "--rm", "--network", "net", "busybox", "wget", "-qO-", "http://in1/i"); out != "in1" {
 			t.Errorf("in1 says %q", out)

@@ -84,6 +84,13 @@ func TestMacvlan(t *testing.T) {
 		d.OK("rm", "-f", "aa", "bb", "cc")
 		d.OK("network", "rm", "mv")
 	})
+	t.Run("no gateway that nobody named", func(t *testing.T) {
+		d.OK("network", "create", "-d", "macvlan", "-o", "parent=wan0", "--subnet", "10.5.0.0/24", "mv")
+		if out := d.OK("run", "--rm", "--network", "mv", "busybox", "ip", "route"); strings.Contains(out, "default") || !strings.Contains(out, "10.5.0.1") {
+			t.Errorf("routes:\n%s", out)
+		}
+		d.OK("network", "rm", "mv")
+	})
 	t.Run("refused", func(t *testing.T) {
 		for words, args := range map[string]string{
 			"requested macvlan mode 'l2' is not valid, 'bridge' mode is the macvlan driver default": "-o parent=wan0 -o macvlan_mode=l2",

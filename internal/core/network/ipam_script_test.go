@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -102,6 +103,13 @@ func (m *machine) run(f []string) string {
 		}
 		p, err := Choose(m.pools, taken, f[1] == "v6")
 		return say(p, err)
+	case "sized":
+		bits, err := strconv.Atoi(f[1])
+		if err != nil {
+			return say(nil, err)
+		}
+		m.pools = Sized(m.pools, bits)
+		return ""
 	}
 	return "unknown command"
 }

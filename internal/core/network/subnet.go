@@ -150,6 +150,18 @@ func ParsePool(base string, size int) (AddressPool, error) {
 	return AddressPool{Base: p, Size: size}, nil
 }
 
+// Sized are the pools cut into subnets of another size, as a client asks for them by a subnet without address
+// (0.0.0.0/24); pools that are smaller are left out.
+func Sized(pools []AddressPool, bits int) []AddressPool {
+	var out []AddressPool
+	for _, p := range pools {
+		if bits >= p.Base.Bits() && bits <= p.Base.Addr().BitLen() {
+			out = append(out, AddressPool{Base: p.Base, Size: bits})
+		}
+	}
+	return out
+}
+
 // Choose finds the first subnet of a family in the pools that overlaps nothing in taken (subnets of other networks,
 // routes of the host).
 func Choose(pools []AddressPool, taken []netip.Prefix, ipv6 bool) (netip.Prefix, error) {

@@ -213,7 +213,7 @@ func (d *Driver) DefaultRoute(in Inside, r Route) error {
 	}
 	if r.Interface == "" {
 		err := in.Link.RouteDel(&netlink.Route{Dst: ipNet(all)})
-		if err != nil && !errors.Is(err, unix.ESRCH) {
+		if err != nil && !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.ENOENT) { // ENOENT: there is not even a table
 			return fmt.Errorf("remove default route: %w", err)
 		}
 		return nil

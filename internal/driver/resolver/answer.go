@@ -53,9 +53,6 @@ func (h *handler) answer(w dns.ResponseWriter, q *dns.Msg) *dns.Msg {
 	if !ok {
 		return new(dns.Msg).SetRcode(q, dns.RcodeServerFailure)
 	}
-	if s.Isolated {
-		return new(dns.Msg).SetRcode(q, dns.RcodeRefused)
-	}
 	reply, err := h.forward(h.ctx, s, q, w.RemoteAddr().Network())
 	if err != nil {
 		return new(dns.Msg).SetRcode(q, dns.RcodeServerFailure)

@@ -41,6 +41,9 @@ func (f *forwarder) ask(ctx context.Context, s Sandbox, q *dns.Msg, network stri
 	}
 	var last *dns.Msg
 	for _, server := range s.Servers {
+		if s.Isolated && !server.Inside {
+			continue
+		}
 		reply, err := exchange(ctx, s.NetNS, server, q, network)
 		if err != nil {
 			continue

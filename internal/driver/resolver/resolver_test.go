@@ -152,7 +152,7 @@ func TestHandler(t *testing.T) {
 		{"a", "udp", "9.9.9.9.in-addr.arpa.", dns.TypePTR, dns.RcodeNameError, 0, false},
 		{"a", "udp", "example.org.", dns.TypeA, dns.RcodeNameError, 0, false},
 		{"a", "udp", "broken.", dns.TypeA, dns.RcodeServerFailure, 0, false},
-		{"i", "udp", "example.org.", dns.TypeA, dns.RcodeRefused, 0, false},
+		{"i", "udp", "example.org.", dns.TypeA, dns.RcodeNameError, 0, false},
 		{"i", "udp", "web.", dns.TypeA, dns.RcodeSuccess, 1, false},
 		{"", "udp", "web.", dns.TypeA, dns.RcodeServerFailure, 0, false}, // nobody is in the namespace yet
 		{"gone", "udp", "web.", dns.TypeA, dns.RcodeServerFailure, 0, false},
@@ -254,3 +254,30 @@ func (noProxies) Open([]network.Proxied) error { return nil }
 func (noProxies) Close([]network.Proxied)      {}
 func (noProxies) Keep([]network.Proxied)       {}
 func (noProxies) Shutdown()                    {}
+
+// Isolated containers have nothing asked from the host's namespace.
+func TestForwardIsolated(t *testing.T) {
+	udp, err := net.ListenPacket("udp4", "127.0.0.66:53")
+	if err != nil {
+		t.Skip(err)
+	}
+	served := &dns.Server{PacketConn: udp, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		_ = w.WriteMsg(new(dns.Msg).SetRcode(q, dns.RcodeNameError))
+	})}
+	done := make(chan error, 1)
+	go func() { done <- served.ActivateAndServe() }()
+	t.Cleanup(func() {
+		if err := errors.Join(udp.Close(), <-done); err != nil && !errors.Is(err, net.ErrClosed) {
+			t.Error(err)
+		}
+	})
+	s := Sandbox{Servers: []Server{{Addr: netip.MustParseAddr("127.0.0.66")}}}
+	q := new(dns.Msg).SetQuestion("example.org.", dns.TypeA)
+	if reply, err := newForwarder().ask(t.Context(), s, q, "udp"); err != nil || reply.Rcode != dns.RcodeNameError {
+		t.Fatal(reply, err)
+	}
+	s.Isolated = true
+	if reply, err := newForwarder().ask(t.Context(), s, q, "udp"); !errors.Is(err, errNoServer) {
+		t.Errorf("an isolated container's question was answered: %v %v", reply, err)
+	}
+}

@@ -25,7 +25,7 @@ type Sandbox struct {
 	UDP, TCP uint16
 	// Servers answer what is not a container's name; none: such questions fail.
 	Servers []Server
-	// Isolated containers (on internal networks only) have nothing forwarded.
+	// Isolated containers (on internal networks only) have nothing forwarded but to servers that they reach themselves.
 	Isolated  bool
 	Endpoints []Endpoint
 	// Links are names that only this container knows: alias to another container's name.

@@ -249,6 +249,13 @@ func (s *Service) assign(rec *network.Record, want []mobynet.IPAMConfig) error {
 	seen := map[bool]bool{}
 	for _, c := range want {
 		v6 := c.Subnet.Addr().Is6()
+		if c.Subnet.Addr().IsUnspecified() && c.Subnet.Bits() > 0 {
+			p, err := s.choose(network.Sized(s.pools(), c.Subnet.Bits()), taken, bridges, v6)
+			if err != nil {
+				return err
+			}
+			c.Subnet = p
+		}
 		if (v6 && !rec.EnableIPv6) || (!v6 && !rec.EnableIPv4) {
 			continue
 		}
@@ -270,11 +277,7 @@ func (s *Service) assign(rec *network.Record, want []mobynet.IPAMConfig) error {
 		if seen[v6] || (v6 && !rec.EnableIPv6) || (!v6 && !rec.EnableIPv4) {
 			continue
 		}
-		host, err := s.links.Subnets(bridges)
-		if err != nil {
-			return err
-		}
-		p, err := network.Choose(s.pools(), append(taken, host...), v6)
+		p, err := s.choose(s.pools(), taken, bridges, v6)
 		if err != nil {
 			return err
 		}
@@ -283,10 +286,19 @@ func (s *Service) assign(rec *network.Record, want []mobynet.IPAMConfig) error {
 	return nil
 }
 
+// choose finds a subnet that neither a network has nor the host, whose interfaces in bridges do not count.
+func (s *Service) choose(pools []network.AddressPool, taken []netip.Prefix, bridges map[string]bool, v6 bool) (netip.Prefix, error) {
+	host, err := s.links.Subnets(bridges)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	return network.Choose(pools, slices.Concat(taken, host), v6)
+}
+
 // needsGateway says whether a network has a use for a gateway of a family.
 func needsGateway(rec *network.Record, ipv6 bool) bool {
 	if rec.Driver != driverBridge {
-		return !rec.Internal
+		return false // it is somebody else's: who wants a route there names it
 	}
 	o, _ := network.ParseBridgeOptions(rec.Options) // checked before
 	return o.Mode(ipv6) != network.ModeIsolated && !(rec.Internal && o.InhibitIPv4 && !ipv6)

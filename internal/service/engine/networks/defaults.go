@@ -7,6 +7,7 @@ import (
 
 	mobynet "github.com/moby/moby/api/types/network"
 
+	"longshore/internal/core/fault"
 	"longshore/internal/core/network"
 )
 
@@ -23,6 +24,9 @@ func (s *Service) defaultBridge(was network.Record, had bool, records []network.
 		rec.Bridge = "longshore0" // docker0 is somebody else's
 	case rec.Bridge == "" || (rec.Bridge != "docker0" && rec.Bridge != "longshore0"):
 		rec.Bridge = "docker0"
+	}
+	if s.cfg.Bridge != "" && s.cfg.Bridge != "docker0" && !s.links.Exists(s.cfg.Bridge) {
+		return rec, fault.Forbidden("error creating default \"bridge\" network: bridge device with non default name %s must be created manually", s.cfg.Bridge)
 	}
 	rec.EnableIPv6 = s.cfg.IPv6
 	for _, f := range s.defaultFamilies() {

@@ -27,42 +27,45 @@ type place struct {
 	settings *mobynet.EndpointSettings
 }
 
-// places resolves what a request wants to be on: its mode's network first, the others by name.
+// places resolves what a request wants to be on: its mode's network first, the others by name. The default network
+// counts for nothing where there is none; a container without any place has loopback only.
 func (s *Service) places(r network.Request) ([]place, error) {
 	mode := r.Mode
 	if mode == "" || mode == mobynet.NetworkDefault {
 		mode = mobynet.NetworkBridge
 	}
-	primary, err := s.nets.find(mode, "")
-	if err != nil {
-		return nil, err
+	asked := r.Endpoints
+	if asked == nil {
+		asked = map[string]*mobynet.EndpointSettings{mode: nil}
 	}
-	if primary.rec.ConfigOnly {
-		return nil, fault.Forbidden("cannot create endpoint on configuration-only network")
-	}
-	out := []place{{net: primary}}
-	for name, e := range r.Endpoints {
+	var out []place
+	for name, e := range asked {
 		if name == mobynet.NetworkDefault {
 			name = mobynet.NetworkBridge
+		}
+		if name == mobynet.NetworkBridge && s.cfg.Bridge == noBridge {
+			continue
 		}
 		n, err := s.nets.find(name, "")
 		if err != nil {
 			return nil, err
 		}
-		if n == primary {
-			out[0].settings = e
-			continue
+		if n.rec.ConfigOnly {
+			return nil, fault.Forbidden("cannot create endpoint on configuration-only network")
+		}
+		if err := checkEndpoint(n, e); err != nil {
+			return nil, err
 		}
 		out = append(out, place{net: n, settings: e})
 	}
-	slices.SortFunc(out[1:], func(a, b place) int { return strings.Compare(a.net.rec.Name, b.net.rec.Name) })
-	if len(out) > 1 && !primary.private() {
-		return nil, fault.Invalid("container cannot be connected to multiple networks with one of the networks in private (none) mode")
-	}
-	for _, p := range out {
-		if err := checkEndpoint(p.net, p.settings); err != nil {
-			return nil, err
+	slices.SortFunc(out, func(a, b place) int {
+		if first := func(p place) bool { return p.net.rec.Name == mode || p.net.rec.ID == mode }; first(a) != first(b) {
+			return map[bool]int{true: -1, false: 1}[first(a)]
 		}
+		return strings.Compare(a.net.rec.Name, b.net.rec.Name)
+	})
+	if len(out) > 1 && slices.ContainsFunc(out, func(p place) bool { return !p.net.private() }) {
+		return nil, fault.Invalid("container cannot be connected to multiple networks with one of the networks in private (none) mode")
 	}
 	return out, nil
 }

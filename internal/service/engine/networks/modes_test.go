@@ -259,7 +259,11 @@ func TestForeignBridge(t *testing.T) {
 	if all, err := none.List(context.Background(), nil); err != nil || len(all) != 2 {
 		t.Error(all, err)
 	}
-	if _, err := none.Open(context.Background(), network.Request{ContainerID: containerID("x")}); httperr.Status(err) != 404 {
+	missing := w.daemon(func(c *Config) { c.Bridge = "nosuchbridge" })
+	if err := missing.Restore(context.Background(), nil); err == nil || !strings.Contains(err.Error(), "must be created manually") {
+		t.Error(err)
+	}
+	if box, err := none.Open(context.Background(), network.Request{ContainerID: containerID("x")}); err != nil || len(box.Endpoints) != 0 || box.NetNS == "" {
 		t.Error(err)
 	}
 	if alias, there := s.links.Owner("docker0"); !there || alias != "" {

@@ -34,9 +34,12 @@ func (s *Service) Open(ctx context.Context, r network.Request) (network.Sandbox,
 	if err != nil {
 		return network.Sandbox{}, err
 	}
-	box := &sandbox{rec: network.SandboxRecord{Request: r, Mode: places[0].net.rec.Driver}}
-	if places[0].net.private() {
-		box.rec.Mode = driverBridge
+	box := &sandbox{rec: network.SandboxRecord{Request: r, Mode: driverBridge}}
+	switch {
+	case len(places) > 0 && !places[0].net.private():
+		box.rec.Mode = places[0].net.rec.Driver
+	case len(places) == 0 && r.Mode == mobynet.NetworkNone:
+		box.rec.Mode = driverNull
 	}
 	box.mu.Lock()
 	defer box.mu.Unlock()
@@ -56,8 +59,11 @@ func (s *Service) open(ctx context.Context, box *sandbox, places []place) error 
 		s.join(ctx, box, places[0].net, network.EndpointRecord{ID: spaces.RandomID(), Settings: places[0].settings})
 		return s.saveSandbox(ctx, box)
 	}
-	first := places[0].net
-	sl, err := s.pool.Take(kindFor(places[0]), box.rec.Request.UserNS)
+	kind := spaces.Bare
+	if len(places) > 0 {
+		kind = kindFor(places[0])
+	}
+	sl, err := s.pool.Take(kind, box.rec.Request.UserNS)
 	if err != nil {
 		return err
 	}
@@ -65,7 +71,9 @@ func (s *Service) open(ctx context.Context, box *sandbox, places []place) error 
 	box.rec.ID, box.rec.NetNS = sl.ID, sl.Space.Path
 	box.rec.DNSUDP, box.rec.DNSTCP = sl.DNS.UDP, sl.DNS.TCP
 	if box.rec.Mode == driverNull {
-		s.join(ctx, box, first, network.EndpointRecord{ID: spaces.RandomID(), Settings: places[0].settings})
+		for _, p := range places {
+			s.join(ctx, box, p.net, network.EndpointRecord{ID: spaces.RandomID(), Settings: p.settings})
+		}
 		return s.saveSandbox(ctx, box)
 	}
 	for i, p := range places {

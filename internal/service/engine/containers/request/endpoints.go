@@ -22,8 +22,8 @@ func (n NetworkNamer) Of(ref string) string {
 	return ref
 }
 
-// Endpoints settles which networks the container is on, by their names: those of the request and the one of its network
-// mode.
+// Endpoints settles which networks the container is on, by their names: those of the request, or the one of its network
+// mode where the request names none or the mode admits no other.
 func Endpoints(rec *core.Record, nc *network.NetworkingConfig, names NetworkNamer) (map[string]*network.EndpointSettings, error) {
 	out := map[string]*network.EndpointSettings{}
 	if nc != nil {
@@ -50,7 +50,8 @@ func Endpoints(rec *core.Record, nc *network.NetworkingConfig, names NetworkName
 		return out, nil
 	}
 	mode := names.Of(string(rec.HostConfig.NetworkMode))
-	if _, ok := out[mode]; !ok {
+	alone := rec.HostConfig.NetworkMode.IsHost() || rec.HostConfig.NetworkMode.IsNone()
+	if _, ok := out[mode]; !ok && (alone || len(out) == 0) {
 		out[mode] = &network.EndpointSettings{}
 	}
 	return out, nil

@@ -82,8 +82,15 @@ func TestEndpoints(t *testing.T) {
 	out, err := Endpoints(rec, &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{
 		"red": {Aliases: []string{"x"}, EndpointID: "stale", NetworkID: "stale"}, "default": nil,
 	}}, nil)
-	if err != nil || len(out) != 3 || out["blue"] == nil || out["bridge"] == nil || out["red"].EndpointID != "" || out["red"].Aliases[0] != "x" {
+	if err != nil || len(out) != 2 || out["bridge"] == nil || out["red"].EndpointID != "" || out["red"].Aliases[0] != "x" {
 		t.Errorf("%v %v", out, err)
+	}
+	if out, err := Endpoints(rec, nil, nil); err != nil || len(out) != 1 || out["blue"] == nil {
+		t.Errorf("of the mode: %v %v", out, err)
+	}
+	rec.HostConfig.NetworkMode = "host"
+	if out, err := Endpoints(rec, &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{"red": nil}}, nil); err != nil || len(out) != 2 || out["host"] == nil {
+		t.Errorf("on the host's: %v %v", out, err) // the start refuses it
 	}
 	rec.HostConfig.NetworkMode = "b1"
 	names := func(ref string) (string, error) {
