@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/client/llb"
 	"github.com/tonistiigi/fsutil"
 	"golang.org/x/sync/errgroup"
 
@@ -125,6 +126,12 @@ type solved struct {
 // solve builds and waits.
 func solve(ctx context.Context, t testing.TB, c *client.Client, opt client.SolveOpt) solved {
 	t.Helper()
+	return solveGraph(ctx, t, c, nil, opt)
+}
+
+// solveGraph builds a graph, or with none what a frontend makes of the options.
+func solveGraph(ctx context.Context, t testing.TB, c *client.Client, graph *llb.Definition, opt client.SolveOpt) solved {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	ch := make(chan *client.SolveStatus)
@@ -132,7 +139,7 @@ func solve(ctx context.Context, t testing.TB, c *client.Client, opt client.Solve
 	var log strings.Builder
 	var g errgroup.Group
 	g.Go(func() (err error) {
-		out.resp, out.err = c.Solve(ctx, nil, opt, ch)
+		out.resp, out.err = c.Solve(ctx, graph, opt, ch)
 		return nil
 	})
 	g.Go(func() error {

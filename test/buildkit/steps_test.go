@@ -5,9 +5,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	controlapi "github.com/moby/buildkit/api/services/control"
 	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/client/llb"
+	"github.com/moby/buildkit/util/entitlements"
 
 	"longshore/test/harness"
 )
@@ -189,5 +192,40 @@ func TestFrontends(t *testing.T) {
 		if s := solve(t.Context(), t, c, opt); s.err == nil {
 			t.Errorf("%s was found", name)
 		}
+	}
+}
+
+// TestDevices gives a device that a vendor describes to a step, which Dockerfiles of the stable syntax cannot ask for.
+func TestDevices(t *testing.T) {
+	specs := t.TempDir()
+	d := harness.Start(t, "--cdi-spec-dir", specs)
+	d.Busybox()
+	c := connect(t, d)
+	step := func(more ...entitlements.Entitlement) solved {
+		def, err := llb.Image("docker.io/library/busybox:latest", llb.ResolveModePreferLocal).
+			Run(llb.Shlex(`sh -c "echo ONE=$ONE; ls /dev/one"`), llb.AddCDIDevice(llb.CDIDeviceName("vendor.com/class=one"))).Root().Marshal(t.Context(), llb.LinuxAmd64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		opt := client.SolveOpt{}
+		for _, e := range more {
+			opt.AllowedEntitlements = append(opt.AllowedEntitlements, string(e))
+		}
+		return solveGraph(t.Context(), t, c, def, opt)
+	}
+	if s := step(entitlements.EntitlementDevice); s.err == nil || !strings.Contains(s.err.Error(), "vendor.com/class=one") {
+		t.Errorf("a device that nobody describes: %v", s.err)
+	}
+	description := `{"cdiVersion": "0.5.0", "kind": "vendor.com/class", "devices": [
+		{"name": "one", "containerEdits": {"env": ["ONE=1"], "deviceNodes": [{"path": "/dev/one", "hostPath": "/dev/null", "permissions": "rw"}]}}]}`
+	if err := os.WriteFile(filepath.Join(specs, "vendor.json"), []byte(description), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	harness.Eventually(t, 30*time.Second, "the device of a description that came later", func() bool {
+		s := step(entitlements.EntitlementDevice)
+		return s.err == nil && strings.Contains(s.log, "ONE=1\n/dev/one\n")
+	})
+	if s := step(); s.err == nil || !strings.Contains(s.err.Error(), "device vendor.com/class=one is requested by the build but not allowed") {
+		t.Errorf("without leave: %v", s.err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"longshore/internal/boot/engineconfig"
 	corebuild "longshore/internal/core/build"
+	"longshore/internal/driver/apparmor"
 	"longshore/internal/driver/buildkit"
 	"longshore/internal/driver/registryclient"
 	"longshore/internal/service/build"
@@ -27,6 +28,13 @@ func (e *engine) makeBuilder(_ context.Context, down *closers) error {
 	if err != nil {
 		return err
 	}
+	deps := buildkit.Deps{Store: e.store, Images: e.images.ForBuilds(), Networks: e.networks, Remap: e.remapBuilds()}
+	if e.host.Security.AppArmor {
+		deps.AppArmor = apparmor.New()
+	}
+	if e.devices.Devices != nil {
+		deps.Devices = e.devices.Cache
+	}
 	builder := buildkit.New(buildkit.Config{
 		Root: filepath.Join(e.cfg.DataRoot, "buildkit"), ExecRoot: e.cfg.ExecRoot, Temp: temp,
 		Runtime: e.runtimes.forBuilds(), CgroupParent: e.cfg.CgroupParent,
@@ -34,7 +42,7 @@ func (e *engine) makeBuilder(_ context.Context, down *closers) error {
 		GC:  gc, Entitlements: e.cfg.Builder.Entitlements.Allowed(),
 		Registries:   builderRegistries(e.cfg, e.registries),
 		HostGateways: e.networks.HostGateways, Log: e.log,
-	}, buildkit.Deps{Store: e.store, Images: e.images.ForBuilds(), Networks: e.networks, Remap: e.remapBuilds()})
+	}, deps)
 	down.add(builder.Close)
 	e.background(builder.Run)
 	e.builder = builder

@@ -11,7 +11,7 @@ import (
 
 	"longshore/internal/boot/engineconfig"
 	"longshore/internal/core/idmap"
-	"longshore/internal/driver/buildkit"
+	"longshore/internal/driver/buildkit/remap"
 	"longshore/internal/driver/ctdstore"
 	"longshore/internal/driver/netns"
 	"longshore/internal/driver/userns"
@@ -84,14 +84,14 @@ func (e *engine) securityOptions(profile string) []string {
 }
 
 // remapBuilds lets build steps run in user namespaces; nil without userns-remap.
-func (e *engine) remapBuilds() buildkit.Remap {
+func (e *engine) remapBuilds() remap.Remap {
 	if e.shifter == nil {
 		return nil
 	}
 	return buildRemap{e.shifter, e.store}
 }
 
-// buildRemap implements buildkit.Remap.
+// buildRemap implements remap.Remap.
 type buildRemap struct {
 	*userns.Shifter
 	store *ctdstore.Store

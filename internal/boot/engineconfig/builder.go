@@ -57,7 +57,7 @@ func (e BuilderEntitlements) Allowed() []string {
 	if e.SecurityInsecure != nil && *e.SecurityInsecure {
 		out = append(out, "security.insecure")
 	}
-	if e.Device != nil && *e.Device {
+	if e.Device == nil || *e.Device {
 		out = append(out, "device")
 	}
 	return out

@@ -22,8 +22,10 @@ import (
 	"github.com/containerd/containerd/v2/core/snapshots"
 	digest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"tags.cncf.io/container-device-interface/pkg/cdi"
 
 	"longshore/internal/core/network"
+	"longshore/internal/driver/buildkit/remap"
 )
 
 // Store is the engine's store, as far as builds need it.
@@ -84,7 +86,15 @@ type Deps struct {
 	Store    Store
 	Images   Images
 	Networks Networks
-	Remap    Remap // nil: steps' root is the host's
+	Remap    remap.Remap // nil: steps' root is the host's
+	AppArmor AppArmor    // nil: the host has none
+	// Devices gives the devices that vendors describe; nil: there are none.
+	Devices func() (*cdi.Cache, error)
+}
+
+// AppArmor loads a profile that the engine brings. Implemented by driver/apparmor.
+type AppArmor interface {
+	Ensure(name string) error
 }
 
 // Builder implements build.Builder and build.Wire. It is safe for concurrent use.

@@ -4,6 +4,3 @@ import "context"
 
 // Shrink carries the policies out now.
 func (b *Builder) Shrink(ctx context.Context) { b.shrink(ctx) }
-
-// Layers is layers.
-var Layers = layers

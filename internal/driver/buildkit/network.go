@@ -17,6 +17,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"longshore/internal/core/network"
+	"longshore/internal/driver/buildkit/remap"
 )
 
 // networkMark ends the name of an extra host that is none: what stands before it names the network of a build's steps.
@@ -50,7 +51,7 @@ func withNetwork(ctx context.Context, hosts []executor.HostIP) (context.Context,
 func networkProviders(deps Deps, s *steps, dir string) map[pb.NetMode]bknet.Provider {
 	host := bknet.NewHostProvider()
 	if deps.Remap != nil {
-		host = hostNetwork{host}
+		host = remap.HostNetwork{Provider: host}
 	}
 	return map[pb.NetMode]bknet.Provider{
 		pb.NetMode_UNSET: counted{engineNetwork{deps.Networks, dir, deps.Remap}, s},
@@ -62,8 +63,8 @@ func networkProviders(deps Deps, s *steps, dir string) map[pb.NetMode]bknet.Prov
 // engineNetwork gives each step a sandbox on a network of the engine, the default bridge unless another was asked for.
 type engineNetwork struct {
 	networks Networks
-	dir      string // where steps' files lie
-	remap    Remap  // nil: steps' root is the host's
+	dir      string      // where steps' files lie
+	remap    remap.Remap // nil: steps' root is the host's
 }
 
 // New implements BuildKit's network.Provider.

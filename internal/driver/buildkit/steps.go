@@ -10,6 +10,8 @@ import (
 	"github.com/moby/buildkit/executor"
 	resourcestypes "github.com/moby/buildkit/executor/resources/types"
 	bknet "github.com/moby/buildkit/util/network"
+
+	"longshore/internal/driver/buildkit/remap"
 )
 
 const (
@@ -88,14 +90,23 @@ func (s *steps) wait(limit time.Duration) {
 // placed runs steps in the network that was asked for, and in user namespaces where there are.
 type placed struct {
 	executor.Executor
-	shifts *shifts // nil without
+	shifts   *remap.Shifts // nil without
+	appArmor AppArmor      // nil where the host has none
 }
+
+// appArmorProfile confines steps, as it does containers.
+const appArmorProfile = "docker-default"
 
 // Run implements BuildKit's executor.Executor.
 func (p placed) Run(ctx context.Context, id string, root executor.Mount, mounts []executor.Mount, process executor.ProcessInfo, started chan<- struct{}) (resourcestypes.Recorder, error) {
 	ctx, process.Meta.ExtraHosts = withNetwork(ctx, process.Meta.ExtraHosts)
+	if p.appArmor != nil {
+		if err := p.appArmor.Ensure(appArmorProfile); err != nil {
+			return nil, err
+		}
+	}
 	if p.shifts != nil {
-		root, mounts = p.shifts.step(root, mounts, process.Meta.Cwd)
+		root, mounts = p.shifts.Step(root, mounts, process.Meta.Cwd)
 	}
 	return p.Executor.Run(ctx, id, root, mounts, process, started)
 }

@@ -17,14 +17,16 @@ import (
 	"github.com/moby/buildkit/executor/runcexecutor"
 	imageexporter "github.com/moby/buildkit/exporter/containerimage"
 	containerdsnapshot "github.com/moby/buildkit/snapshot/containerd"
+	"github.com/moby/buildkit/solver/llbsolver/cdidevices"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/leaseutil"
 	"github.com/moby/buildkit/util/network"
 	"github.com/moby/buildkit/version"
 	"github.com/moby/buildkit/worker/base"
 	wlabel "github.com/moby/buildkit/worker/label"
-	"github.com/moby/sys/user"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"longshore/internal/driver/buildkit/remap"
 )
 
 // localWorker is BuildKit's worker with the engine's image store as a way out.
@@ -69,7 +71,11 @@ func workerOpt(cfg Config, deps Deps, running *steps) (opt base.WorkerOpt, err e
 		return opt, fmt.Errorf("watch resources: %w", err)
 	}
 	providers := networkProviders(deps, running, cfg.executorRoot())
-	exec, err := newExecutor(cfg, providers, monitor, identities(deps.Remap))
+	devices, err := deviceManager(deps)
+	if err != nil {
+		return opt, err
+	}
+	exec, err := newExecutor(cfg, deps, runcexecutor.Opt{ResourceMonitor: monitor, CDIManager: devices}, providers)
 	if err != nil {
 		return opt, err
 	}
@@ -90,7 +96,7 @@ func workerOpt(cfg Config, deps Deps, running *steps) (opt base.WorkerOpt, err e
 		Platforms:        []ocispec.Platform{platforms.Normalize(platforms.DefaultSpec())},
 		GCPolicy:         policies,
 		BuildkitVersion:  client.BuildkitVersion{Package: version.Package, Version: version.Version, Revision: version.Revision},
-		NetworkProviders: providers, Executor: placed{exec, newShifts(deps.Remap, cfg.executorRoot())}, ResourceMonitor: monitor,
+		NetworkProviders: providers, Executor: placed{exec, remap.New(deps.Remap, cfg.executorRoot()), deps.AppArmor}, ResourceMonitor: monitor, CDIManager: devices,
 		Snapshotter:  containerdsnapshot.NewSnapshotter(snapshotterName, snaps, namespace, nil),
 		ContentStore: blobs, Applier: apply.NewFileSystemApplier(blobs), Differ: walking.NewWalkingDiff(blobs),
 		ImageStore: deps.Images, RegistryHosts: cfg.hosts,
@@ -111,9 +117,24 @@ func hostGateway(cfg Config) string {
 	return ""
 }
 
-func newExecutor(cfg Config, providers map[pb.NetMode]network.Provider, monitor *resources.Monitor, ids *user.IdentityMapping) (executor.Executor, error) {
-	opt := runcexecutor.Opt{
-		Root: cfg.executorRoot(), CommandCandidates: []string{cfg.Runtime}, DefaultCgroupParent: cfg.cgroupParent(), ResourceMonitor: monitor, IdentityMapping: ids,
+// deviceManager finds the devices that vendors describe; nil where there are none.
+func deviceManager(deps Deps) (*cdidevices.Manager, error) {
+	if deps.Devices == nil {
+		return nil, nil
+	}
+	cache, err := deps.Devices()
+	if err != nil {
+		return nil, fmt.Errorf("read descriptions of devices: %w", err)
+	}
+	return cdidevices.NewManager(cache, nil), nil
+}
+
+// newExecutor completes opt.
+func newExecutor(cfg Config, deps Deps, opt runcexecutor.Opt, providers map[pb.NetMode]network.Provider) (executor.Executor, error) {
+	opt.Root, opt.CommandCandidates, opt.DefaultCgroupParent = cfg.executorRoot(), []string{cfg.Runtime}, cfg.cgroupParent()
+	opt.IdentityMapping = remap.Identities(deps.Remap)
+	if deps.AppArmor != nil {
+		opt.ApparmorProfile = appArmorProfile
 	}
 	if d := cfg.DNS; len(d.Servers)+len(d.Options)+len(d.Search) > 0 {
 		opt.DNS = &oci.DNSConfig{Nameservers: d.Servers, Options: d.Options, SearchDomains: d.Search}

@@ -29,6 +29,9 @@ func New(dirs []string) *Devices {
 // Dirs are the directories that are looked into.
 func (d *Devices) Dirs() []string { return slices.Clone(d.dirs) }
 
+// Cache is what describes the devices, for those who look at it again and again: it follows changes of the directories.
+func (d *Devices) Cache() (*cdi.Cache, error) { return cdi.NewCache(cdi.WithSpecDirs(d.dirs...)) }
+
 // read reads the descriptions. They change while the daemon runs, and few containers ask for them.
 func (d *Devices) read() (*cdi.Cache, error) {
 	return cdi.NewCache(cdi.WithSpecDirs(d.dirs...), cdi.WithAutoRefresh(false))

@@ -1,4 +1,5 @@
-package buildkit
+// Package remap lets build steps run in user namespaces (--userns-remap): a step sees its root and its mounts through the mapping.
+package remap
 
 import (
 	"context"
@@ -22,8 +23,8 @@ import (
 	"longshore/internal/core/idmap"
 )
 
-// Remap lets build steps run in user namespaces (--userns-remap). What lies on disk carries the namespace's own numbers, so
-// that a step sees its root and its mounts through the mapping, and BuildKit's own work on files does without.
+// Remap is the mapping and what mounts through it. What lies on disk carries the namespace's own numbers, so that BuildKit's own
+// work on files does without.
 type Remap interface {
 	IDs() *idmap.Map
 	// Mount attaches a mount, with all its layers seen through the mapping, at target.
@@ -32,8 +33,8 @@ type Remap interface {
 	As(f func() error) error
 }
 
-// identities is the mapping in BuildKit's form; nil without one.
-func identities(r Remap) *user.IdentityMapping {
+// Identities is the mapping in BuildKit's form; nil without one.
+func Identities(r Remap) *user.IdentityMapping {
 	if r == nil {
 		return nil
 	}
@@ -47,9 +48,9 @@ func identities(r Remap) *user.IdentityMapping {
 	return &user.IdentityMapping{UIDMaps: list(r.IDs().UIDs), GIDMaps: list(r.IDs().GIDs)}
 }
 
-// shifts are the mounts of steps that run. Two steps that share a cache share its mount too: overlayfs forbids to work
+// Shifts are the mounts of steps that run. Two steps that share a cache share its mount too: overlayfs forbids to work
 // on the same files through two.
-type shifts struct {
+type Shifts struct {
 	Remap
 	dir string // steps' files; the namespace's root may pass through
 
@@ -62,15 +63,16 @@ type shift struct {
 	users  int
 }
 
-func newShifts(r Remap, dir string) *shifts {
+// New keeps mounts in dir, which the namespace's root may pass through; nil without a mapping.
+func New(r Remap, dir string) *Shifts {
 	if r == nil {
 		return nil
 	}
-	return &shifts{Remap: r, dir: dir, held: map[string]*shift{}}
+	return &Shifts{Remap: r, dir: dir, held: map[string]*shift{}}
 }
 
-// step has a step's root and mounts seen through the mapping.
-func (s *shifts) step(root executor.Mount, mounts []executor.Mount, cwd string) (executor.Mount, []executor.Mount) {
+// Step has a step's root and mounts seen through the mapping.
+func (s *Shifts) Step(root executor.Mount, mounts []executor.Mount, cwd string) (executor.Mount, []executor.Mount) {
 	root.Src = shifted{Mountable: root.Src, shifts: s, cwd: cwd}
 	mounts = slices.Clone(mounts)
 	for i := range mounts {
@@ -82,7 +84,7 @@ func (s *shifts) step(root executor.Mount, mounts []executor.Mount, cwd string) 
 }
 
 // take mounts m, unless it is mounted already, and answers where.
-func (s *shifts) take(m mount.Mount) (target string, give func() error, err error) {
+func (s *Shifts) take(m mount.Mount) (target string, give func() error, err error) {
 	key := strings.Join(append([]string{m.Type, m.Source}, m.Options...), "\x00")
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -97,7 +99,7 @@ func (s *shifts) take(m mount.Mount) (target string, give func() error, err erro
 	return h.target, sync.OnceValue(func() error { return s.give(key) }), nil
 }
 
-func (s *shifts) give(key string) error {
+func (s *Shifts) give(key string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h := s.held[key]
@@ -108,7 +110,7 @@ func (s *shifts) give(key string) error {
 	return errors.Join(os.NewSyscallError("unmount", unix.Unmount(h.target, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)), os.Remove(h.target))
 }
 
-func (s *shifts) mount(m mount.Mount) (*shift, error) {
+func (s *Shifts) mount(m mount.Mount) (*shift, error) {
 	target, err := s.place(m)
 	if err != nil {
 		return nil, err
@@ -124,7 +126,7 @@ func (s *shifts) mount(m mount.Mount) (*shift, error) {
 }
 
 // place makes what m is mounted on: a file for a file, as secrets are.
-func (s *shifts) place(m mount.Mount) (string, error) {
+func (s *Shifts) place(m mount.Mount) (string, error) {
 	if m.Type == "bind" {
 		if st, err := os.Stat(m.Source); err == nil && !st.IsDir() {
 			f, err := os.CreateTemp(s.dir, "shifted-")
@@ -179,7 +181,7 @@ func layers(options string) (out []string) {
 // shifted is a mountable that is seen through the mapping. cwd is a directory that it must have; empty: none.
 type shifted struct {
 	executor.Mountable
-	shifts *shifts
+	shifts *Shifts
 	cwd    string
 }
 
@@ -198,7 +200,7 @@ type shiftedRef struct {
 }
 
 // IdentityMapping implements BuildKit's executor.MountableRef.
-func (r shiftedRef) IdentityMapping() *user.IdentityMapping { return identities(r.of.shifts) }
+func (r shiftedRef) IdentityMapping() *user.IdentityMapping { return Identities(r.of.shifts) }
 
 // Mount implements BuildKit's executor.MountableRef.
 func (r shiftedRef) Mount() (_ []mount.Mount, _ func() error, err error) {
@@ -241,7 +243,7 @@ func (r shiftedRef) Mount() (_ []mount.Mount, _ func() error, err error) {
 }
 
 // directory makes a step's working directory where it is missing: the host's root could make none.
-func (s *shifts) directory(root, cwd string) error {
+func (s *Shifts) directory(root, cwd string) error {
 	path, err := fs.RootPath(root, cwd)
 	if err != nil {
 		return err
@@ -252,11 +254,11 @@ func (s *shifts) directory(root, cwd string) error {
 	return s.As(func() error { return os.MkdirAll(path, 0o755) })
 }
 
-// hostNetwork is the host's network for steps in user namespaces, which cannot mount its sysfs.
-type hostNetwork struct{ bknet.Provider }
+// HostNetwork is the host's network for steps in user namespaces, which cannot mount its sysfs.
+type HostNetwork struct{ bknet.Provider }
 
 // New implements BuildKit's network.Provider.
-func (h hostNetwork) New(ctx context.Context, hostname string, o bknet.NamespaceOptions) (bknet.Namespace, error) {
+func (h HostNetwork) New(ctx context.Context, hostname string, o bknet.NamespaceOptions) (bknet.Namespace, error) {
 	ns, err := h.Provider.New(ctx, hostname, o)
 	return hostNamespace{ns}, err
 }

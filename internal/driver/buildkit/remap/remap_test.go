@@ -1,10 +1,8 @@
-package buildkit_test
+package remap
 
 import (
 	"slices"
 	"testing"
-
-	"longshore/internal/driver/buildkit"
 )
 
 // TestLayers: what the kernel tells of overlay mounts. BuildKit mounts many layers by their paths below what they have in common.
@@ -19,7 +17,7 @@ func TestLayers(t *testing.T) {
 			[]string{"lowerdir=/d/snapshots/2/fs:/d/snapshots/1/fs", "upperdir=/d/snapshots/3/fs", "workdir=/d/snapshots/3/work"}},
 		{"ro,lowerdir=/d/snapshots/2/fs:/d/snapshots/1/fs", []string{"lowerdir=/d/snapshots/2/fs:/d/snapshots/1/fs"}},
 	} {
-		if got := buildkit.Layers(c.options); !slices.Equal(got, c.want) {
+		if got := layers(c.options); !slices.Equal(got, c.want) {
 			t.Errorf("%s\n got %q\nwant %q", c.options, got, c.want)
 		}
 	}
