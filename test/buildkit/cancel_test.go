@@ -107,10 +107,20 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// TestKilled kills the daemon in the middle of a build.
+// TestKilled kills the daemon in the middle of a build, with and without user namespaces.
 func TestKilled(t *testing.T) {
-	d := harness.Start(t)
-	d.Busybox()
+	t.Run("plain", func(t *testing.T) {
+		d := harness.Start(t)
+		d.Busybox()
+		killed(t, d, d.DataRoot())
+	})
+	t.Run("remapped", func(t *testing.T) {
+		d := harness.StartRemapped(t)
+		killed(t, d, filepath.Join(d.DataRoot(), "300000.300000"))
+	})
+}
+
+func killed(t *testing.T, d *harness.Daemon, root string) {
 	c := connect(t, d)
 	first := options(t, lines("FROM busybox", "RUN cat /proc/sys/kernel/random/uuid > /random", "RUN echo second"), nil)
 	first.Exports = image("docker.io/library/before:1")
@@ -142,8 +152,12 @@ func TestKilled(t *testing.T) {
 	if !strings.Contains(s.log, "CACHED") || s.resp.ExporterResponse["containerimage.digest"] != before.resp.ExporterResponse["containerimage.digest"] {
 		t.Errorf("the cache was lost:\n%s", s.log)
 	}
-	if entries, err := os.ReadDir(filepath.Join(d.DataRoot(), "tmp")); err != nil || len(entries) > 0 {
+	if entries, err := os.ReadDir(filepath.Join(root, "tmp")); err != nil || len(entries) > 0 {
 		t.Errorf("temporary files: %v %v", entries, err)
+	}
+	mounts, err := os.ReadFile("/proc/mounts")
+	if err != nil || strings.Contains(string(mounts), filepath.Join(d.ExecRoot(), "buildkit")) {
+		t.Errorf("mounts of steps are left: %v\n%s", err, mounts)
 	}
 }
 
