@@ -2,6 +2,7 @@ package engineboot
 
 import (
 	"net/netip"
+	"strings"
 
 	"github.com/moby/moby/api/types/registry"
 	api "github.com/moby/moby/api/types/system"
@@ -27,15 +28,16 @@ func addressPools(configured []engineconfig.AddressPool, builtIn []corenet.Addre
 
 // registries tells which registries are asked how; Docker Hub and loopback addresses are always there.
 func registries(insecure, mirrors []string) *registry.ServiceConfig {
-	if mirrors == nil {
-		mirrors = []string{}
+	told := make([]string, 0, len(mirrors))
+	for _, m := range mirrors { // with a slash at the end, as dockerd tells them
+		told = append(told, strings.TrimSuffix(m, "/")+"/")
 	}
 	c := &registry.ServiceConfig{
 		InsecureRegistryCIDRs: []netip.Prefix{netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("127.0.0.0/8")},
 		IndexConfigs: map[string]*registry.IndexInfo{
-			"docker.io": {Name: "docker.io", Mirrors: mirrors, Secure: true, Official: true},
+			"docker.io": {Name: "docker.io", Mirrors: told, Secure: true, Official: true},
 		},
-		Mirrors: mirrors,
+		Mirrors: told,
 	}
 	for _, name := range insecure {
 		if p, err := netip.ParsePrefix(name); err == nil {

@@ -45,7 +45,11 @@ func (e *engine) makeSystem(context.Context, *closers) error {
 		Usage: system.Usage{
 			Containers: func(ctx context.Context) ([]*container.Summary, error) {
 				items, err := e.containers.List(ctx, containers.ListRequest{All: true, Size: true})
-				return listing.Summaries(items), err
+				list := listing.Summaries(items)
+				for _, c := range list {
+					c.ImageManifestDescriptor = nil // only the list of containers has it
+				}
+				return list, err
 			},
 			Images: e.images.DiskUsage,
 			Volumes: func(ctx context.Context, items bool) (*volume.DiskUsage, error) {

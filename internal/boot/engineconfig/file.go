@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"reflect"
+	"slices"
 	"sort"
 	"strings"
 
@@ -48,7 +49,19 @@ func (c *Config) Complete(f *pflag.FlagSet) error {
 	if len(c.Hosts) == 0 {
 		c.Hosts = []string{DefaultHost}
 	}
+	c.Hosts = unique(c.Hosts)
 	return c.settle()
+}
+
+// unique leaves each of a list out that was there before: a socket that is named twice is listened on once.
+func unique(list []string) []string {
+	var out []string
+	for _, s := range list {
+		if !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 // settle fills in what follows from other settings and validates the whole.

@@ -15,14 +15,16 @@ type Host struct {
 }
 
 // HostsFile is the text of a container's /etc/hosts: docker's standard lines, then own ones.
-func HostsFile(own []Host) []byte {
+func HostsFile(own []Host, ipv6 bool) []byte {
 	var b bytes.Buffer
-	b.WriteString("127.0.0.1\tlocalhost\n" +
-		"::1\tlocalhost ip6-localhost ip6-loopback\n" +
-		"fe00::\tip6-localnet\n" +
-		"ff00::\tip6-mcastprefix\n" +
-		"ff02::1\tip6-allnodes\n" +
-		"ff02::2\tip6-allrouters\n")
+	b.WriteString("127.0.0.1\tlocalhost\n")
+	if ipv6 {
+		b.WriteString("::1\tlocalhost ip6-localhost ip6-loopback\n" +
+			"fe00::\tip6-localnet\n" +
+			"ff00::\tip6-mcastprefix\n" +
+			"ff02::1\tip6-allnodes\n" +
+			"ff02::2\tip6-allrouters\n")
+	}
 	for _, h := range own {
 		b.WriteString(h.Addr.String())
 		b.WriteByte('\t')

@@ -102,9 +102,8 @@ func family(a netip.Addr) string {
 	return "IPv4"
 }
 
-// CheckEndpoint checks the addresses that an endpoint asks for against its network's configuration. userSubnet says
-// whether the network's creator chose the subnets; only then may addresses be chosen.
-func CheckEndpoint(e *network.EndpointSettings, ipam network.IPAM, userSubnet bool) error {
+// CheckEndpoint checks the addresses that an endpoint asks for against its network's configuration.
+func CheckEndpoint(e *network.EndpointSettings, ipam network.IPAM) error {
 	if e == nil || e.IPAMConfig == nil {
 		return nil
 	}
@@ -126,8 +125,6 @@ func CheckEndpoint(e *network.EndpointSettings, ipam network.IPAM, userSubnet bo
 			continue
 		}
 		switch {
-		case !userSubnet:
-			add("user specified IP address is supported only when connecting to networks with user configured subnets")
 		case !slices.ContainsFunc(ipam.Config, func(c network.IPAMConfig) bool { return c.Subnet.Contains(a) }):
 			add("no configured subnet or ip-range contain the IP address %s", a)
 		}

@@ -121,10 +121,13 @@ func FuzzResolv(f *testing.F) {
 }
 
 func TestHostsFile(t *testing.T) {
-	got := string(HostsFile([]Host{{addr("172.17.0.2"), "web.example web"}, {addr("fd00::2"), "web"}}))
+	got := string(HostsFile([]Host{{addr("172.17.0.2"), "web.example web"}, {addr("fd00::2"), "web"}}, true))
 	want := "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\n" +
 		"ff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n172.17.0.2\tweb.example web\nfd00::2\tweb\n"
 	if got != want {
 		t.Error(got)
+	}
+	if got := string(HostsFile([]Host{{addr("172.17.0.2"), "web"}}, false)); got != "127.0.0.1\tlocalhost\n172.17.0.2\tweb\n" {
+		t.Errorf("without IPv6: %s", got)
 	}
 }

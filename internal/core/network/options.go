@@ -225,6 +225,11 @@ type EndpointOptions struct {
 	Sysctls []Sysctl
 }
 
+// NoIPv6 says whether they switch the interface's IPv6 off.
+func (o EndpointOptions) NoIPv6() bool {
+	return slices.Contains(o.Sysctls, Sysctl{Path: "net/ipv6/conf/IFNAME/disable_ipv6", Value: "1"})
+}
+
 // Sysctl is one kernel setting.
 type Sysctl struct{ Path, Value string }
 

@@ -15,8 +15,6 @@ type Record struct {
 	// made it.
 	Parent    string `json:"Parent,omitempty"`
 	OwnParent bool   `json:"OwnParent,omitempty"`
-	// UserSubnet says that the creator chose the subnets, so that endpoints may choose addresses.
-	UserSubnet bool `json:"UserSubnet,omitempty"`
 }
 
 // EndpointRecord is one live endpoint as it is kept on disk while its container runs.

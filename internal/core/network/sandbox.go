@@ -46,6 +46,8 @@ type Request struct {
 	// UserNS says whom the namespace shall belong to where containers have user namespaces: one of its own when empty,
 	// UserNSHost, or the user namespace at a path.
 	UserNS string
+	// NoIPv6 says that the container switches IPv6 off for all of its interfaces.
+	NoIPv6 bool `json:",omitempty"`
 	// MacAddress for the first endpoint when it names none.
 	MacAddress string
 }

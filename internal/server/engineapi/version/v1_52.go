@@ -1,6 +1,7 @@
 package version
 
 import (
+	"slices"
 	"strings"
 
 	"longshore/internal/base/jsontree"
@@ -12,6 +13,7 @@ import (
 func v1_52() Rung {
 	return Rung{Version: "1.52", Source: "version-history.md", Changes: []Change{
 		{What: "Config.MacAddress became an endpoint's setting", Routes: []string{create}, Lift: macToEndpoint, Lower: warnOfMAC},
+		{What: "a warning of ports with an empty list of bindings", Routes: []string{create}, Lower: dropBindingsWarning},
 		{What: "a command as one text", Routes: []string{create, commitRoute, execCreate}, Lift: commandToList},
 		{What: "Health in the container list", Routes: []string{list}, LowerEach: hideFields("Health")},
 		{What: "OnBuild omitted when empty; NetworkSettings without the default bridge's address; Storage instead of GraphDriver", Routes: []string{inspect}, Lower: inspectBelow52},
@@ -75,6 +77,16 @@ const (
 func warnOfMAC(v *View) {
 	if v.Request.Noted(containerMAC) && !v.Request.Noted(onlyMAC) {
 		v.Body.Set("Warnings", append(v.Body.Member("Warnings").Strings(), "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead."))
+	}
+}
+
+// dropBindingsWarning leaves out the warning that versions below 1.52 do not give.
+func dropBindingsWarning(v *View) {
+	warnings := v.Body.Member("Warnings").Strings()
+	if rest := slices.DeleteFunc(slices.Clone(warnings), func(w string) bool {
+		return strings.HasPrefix(w, "Following container port(s) have an empty list of port-bindings: ")
+	}); len(rest) < len(warnings) {
+		v.Body.Set("Warnings", rest)
 	}
 }
 

@@ -99,18 +99,26 @@ func (a *Attachment) serve(ctx context.Context, conn streams.Conn, unframe bool)
 	if err := a.seat.Await(ctx, conn, a.h.gone); err != nil {
 		return err
 	}
+	exits := a.h.record().State.Exits
 	stream, err := a.seat.Stream()
 	if err != nil || stream == nil {
 		return err
 	}
 	detached := streams.Proxy(ctx, conn, stream, streams.Options{
 		Stdin: a.seat.Options().Stdin, Output: a.req.Stdout || a.req.Stderr, TTY: a.tty, Unframe: unframe,
-		CloseStdin: a.h.record().Config.StdinOnce, Keys: a.keys,
+		CloseStdin: a.h.record().Config.StdinOnce, Keys: a.keys, Ended: func() { a.settled(ctx, exits) },
 	})
 	if detached {
 		a.s.event(ctx, a.h, events.ActionDetach, nil)
 	}
 	return nil
+}
+
+// settled gives the end of the run a moment to arrive, so that a client that inspects when the stream has ended finds it.
+func (a *Attachment) settled(ctx context.Context, exits uint64) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second) // the container may have closed its output and go on
+	defer cancel()
+	_, _, _ = a.h.await(ctx, func(r *core.Record) bool { return r.State.Exits != exits })
 }
 
 func (a *Attachment) replay(ctx context.Context, w io.Writer, unframe bool) error {

@@ -30,6 +30,7 @@ func (s *Service) settle(ctx context.Context, rec *core.Record, r CreateRequest,
 	if err != nil {
 		return nil, err
 	}
+	warnings = append(warnings, request.FillBindings(&hc)...)
 	if hc.RestartPolicy.Name == "" {
 		hc.RestartPolicy.Name = container.RestartPolicyDisabled
 	}

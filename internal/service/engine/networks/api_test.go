@@ -231,7 +231,6 @@ func TestOpenRefuses(t *testing.T) {
 		{"tiny", "", nil, 500, `^no available IPv4 addresses on this network's address pools: tiny \([0-9a-f]{64}\)$`},
 		{"tiny", "10.5.0.2", nil, 403, "^Address already in use$"},
 		{"tiny", "10.5.0.99", nil, 400, "^invalid endpoint settings:\nno configured subnet or ip-range contain the IP address 10.5.0.99$"},
-		{"auto", "172.18.0.9", nil, 400, "^invalid endpoint settings:\nuser specified IP address is supported only when connecting to networks with user configured subnets$"},
 		{"bridge", "172.17.0.9", nil, 400, "^invalid endpoint settings:\nuser specified IP address is supported on user defined networks only$"},
 		{"default", "", mobynet.PortMap{tcp: bind("", "8080")}, 500, `^driver failed programming external connectivity on endpoint second \([0-9a-f]{64}\): Bind for 0.0.0.0:8080 failed: port is already allocated$`},
 		{"default", "", mobynet.PortMap{tcp: bind("127.0.0.1", "8080")}, 500, `: Bind for 127.0.0.1:8080 failed: port is already allocated$`},

@@ -270,7 +270,7 @@ func (s *Service) assign(rec *network.Record, want []mobynet.IPAMConfig) error {
 		if network.Overlaps(c.Subnet, taken) {
 			return fault.Forbidden("invalid pool request: Pool overlaps with other one on this address space")
 		}
-		taken, seen[v6], rec.UserSubnet = append(taken, c.Subnet), true, true
+		taken, seen[v6] = append(taken, c.Subnet), true
 		rec.IPAM.Config = append(rec.IPAM.Config, withGateway(rec, c))
 	}
 	for _, v6 := range []bool{false, true} {

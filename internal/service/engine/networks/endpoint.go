@@ -70,8 +70,9 @@ func (s *Service) places(r network.Request) ([]place, error) {
 	return out, nil
 }
 
-// reserve takes addresses for a container on the network and registers its endpoint.
-func (n *netw) reserve(r *network.Request, e *network.EndpointRecord) error {
+// reserve takes addresses for a container on the network and registers its endpoint. Without ipv6 it has none of IPv6 where
+// it has one of IPv4.
+func (n *netw) reserve(r *network.Request, e *network.EndpointRecord, ipv6 bool) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.removed {
@@ -88,9 +89,11 @@ func (n *netw) reserve(r *network.Request, e *network.EndpointRecord) error {
 	if e.IPv4, err = n.allocate(false, want.IPv4Address); err != nil {
 		return err
 	}
-	if e.IPv6, err = n.allocate(true, want.IPv6Address); err != nil {
-		n.free(e)
-		return err
+	if ipv6 || !e.IPv4.IsValid() {
+		if e.IPv6, err = n.allocate(true, want.IPv6Address); err != nil {
+			n.free(e)
+			return err
+		}
 	}
 	switch {
 	case n.rec.Driver == network.DriverIPvlan:
@@ -186,7 +189,7 @@ func (s *Service) attach(ctx context.Context, box *sandbox, space *netns.Space, 
 	if e.MAC, err = macOf(*r, e.Settings, len(box.rec.Endpoints) == 0); err != nil {
 		return err
 	}
-	if err := p.net.reserve(r, &e); err != nil {
+	if err := p.net.reserve(r, &e, !r.NoIPv6 && !opts.NoIPv6()); err != nil {
 		return err
 	}
 	err = s.plug(space, p.net, &e, ready.Kind)

@@ -132,13 +132,16 @@ func (s *Service) hostsFile(box *sandbox) ([]byte, error) {
 			}
 		}
 	}
-	return network.HostsFile(lines), nil
+	return network.HostsFile(lines, !r.NoIPv6), nil
 }
 
 // host is what the host says for containers' files.
 func (s *Service) host() hostfiles.Host {
 	return hostfiles.Host{ResolvConf: s.cfg.ResolvConf, DNS: s.cfg.DNS, DNSSearch: s.cfg.DNSSearch, DNSOptions: s.cfg.DNSOptions}
 }
+
+// HostGateways are the addresses by which containers reach the host: what "host-gateway" stands for.
+func (s *Service) HostGateways() []netip.Addr { return s.hostGateways() }
 
 func (s *Service) hostGateways() []netip.Addr {
 	if len(s.cfg.HostGateways) > 0 {

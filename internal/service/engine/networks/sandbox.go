@@ -218,7 +218,7 @@ func checkEndpoint(n *netw, e *mobynet.EndpointSettings) error {
 	if _, err := network.ParseEndpointOptions(e.DriverOpts); err != nil {
 		return fault.Invalid("invalid endpoint settings:\n%w", err)
 	}
-	return network.CheckEndpoint(e, n.rec.IPAM, n.rec.UserSubnet)
+	return network.CheckEndpoint(e, n.rec.IPAM)
 }
 
 // Connect implements network.Sandboxes.
@@ -259,6 +259,11 @@ func (s *Service) refresh(ctx context.Context, box *sandbox, space *netns.Space)
 	if err := s.route(box, space); err != nil {
 		return err
 	}
+	return s.settle(ctx, box, space)
+}
+
+// settle is refresh without the routes.
+func (s *Service) settle(ctx context.Context, box *sandbox, space *netns.Space) error {
 	if to := s.targets(box); to.moved(box.rec.Published) {
 		s.releasePorts(ctx, box)
 		if err := s.publishPorts(ctx, box, to); err != nil {
@@ -322,7 +327,10 @@ func (s *Service) Disconnect(ctx context.Context, containerID, net string, _ boo
 	}
 	defer space.Close()
 	s.detach(ctx, box, space, i)
-	if err := s.refresh(ctx, box, space); err != nil {
+	if err := s.route(box, space); err != nil { // what the container did to its interfaces keeps it on no network
+		s.deps.Log.Warn("a container has lost its default route", "container", containerID, "error", err)
+	}
+	if err := s.settle(ctx, box, space); err != nil {
 		return network.Sandbox{}, err
 	}
 	return s.describe(box)
@@ -415,7 +423,7 @@ func (s *Service) describeHost(box *sandbox, out network.Sandbox) (network.Sandb
 	}
 	hosts, err := os.ReadFile(s.cfg.Hosts)
 	if err != nil {
-		hosts = network.HostsFile(nil)
+		hosts = network.HostsFile(nil, true)
 	}
 	out.Hosts = hostfiles.Append(hosts, extra)
 	resolv, own := s.host().ResolvFor(box.rec.Request)

@@ -48,7 +48,7 @@ func TestThousandEndpoints(t *testing.T) {
 		} else {
 			e := network.EndpointRecord{ID: spaces.RandomID(), NetworkID: n.rec.ID, Settings: settingsOf(p.settings)}
 			e.Settings.DNSNames = dnsNames(r, p.settings.Aliases)
-			if err = n.reserve(&box.rec.Request, &e); err == nil {
+			if err = n.reserve(&box.rec.Request, &e, true); err == nil {
 				s.join(ctx, box, n, e)
 			}
 		}

@@ -20,6 +20,7 @@ func SandboxRequest(rec *core.Record) network.Request {
 		Endpoints: rec.Networks, Exposed: cfg.ExposedPorts, Bindings: hc.PortBindings, PublishAll: hc.PublishAllPorts,
 		ExtraHosts: hc.ExtraHosts, Links: hc.Links, DNSSearch: hc.DNSSearch, DNSOptions: hc.DNSOptions,
 	}
+	r.NoIPv6 = hc.Sysctls["net.ipv6.conf.all.disable_ipv6"] == "1"
 	if hc.UsernsMode.IsHost() {
 		r.UserNS = network.UserNSHost
 	}

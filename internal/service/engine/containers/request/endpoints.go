@@ -1,8 +1,12 @@
 package request
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
+	"strings"
 
+	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 
 	core "longshore/internal/core/container"
@@ -64,4 +68,23 @@ func Blank(e *network.EndpointSettings) *network.EndpointSettings {
 	c.Gateway, c.IPAddress, c.IPv6Gateway, c.GlobalIPv6Address = netip.Addr{}, netip.Addr{}, netip.Addr{}, netip.Addr{}
 	c.IPPrefixLen, c.GlobalIPv6PrefixLen = 0, 0
 	return c
+}
+
+// FillBindings gives ports with an empty list of bindings the one that such a list has always stood for, any port of any
+// address, and tells of it: a later version of dockerd will take it for none.
+func FillBindings(hc *container.HostConfig) (warnings []string) {
+	var empty []string
+	bindings := maps.Clone(hc.PortBindings)
+	for port, list := range bindings {
+		if len(list) == 0 {
+			bindings[port] = []network.PortBinding{{}}
+			empty = append(empty, port.String())
+		}
+	}
+	if len(empty) == 0 {
+		return nil
+	}
+	slices.Sort(empty)
+	hc.PortBindings = bindings
+	return []string{"Following container port(s) have an empty list of port-bindings: " + strings.Join(empty, ", ") + ". Such bindings will be discarded in a future version."}
 }
