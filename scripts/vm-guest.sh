@@ -22,7 +22,7 @@ code=0
 while read -r package; do
     cd "/longshore/src/$package" || exit 1
     began=$SECONDS
-    if "/longshore/tests/${package//\//-}" -test.v -test.timeout 15m -test.run "$VM_RUN"; then
+    if "/longshore/tests/${package//\//-}" -test.v -test.timeout "${VM_TIMEOUT}s" -test.run "$VM_RUN"; then
         echo "ok $package $((SECONDS - began))s"
     else
         echo "FAIL $package $((SECONDS - began))s"

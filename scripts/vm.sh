@@ -123,7 +123,7 @@ programs() {
         nice go test -c -o "$stage/tests/${package//\//-}" "./$package"
         echo "$package" >>"$stage/packages"
     done
-    printf 'export VM_RUN=%q LONGSHORE_VM=1\n%s\n' "${VM_RUN:-}" "${VM_INIT:-}" >"$stage/settings"
+    printf 'export VM_RUN=%q VM_TIMEOUT=%q LONGSHORE_VM=1\n%s\n' "${VM_RUN:-}" "${VM_TIMEOUT:-2400}" "${VM_INIT:-}" >"$stage/settings"
     install -m 0755 scripts/vm-guest.sh "$stage/guest"
     rm -f "$cache/disk.ext4"
     truncate -s $(($(du -sm "$stage" | cut -f1) * 5 / 4 + 256))M "$cache/disk.ext4"

@@ -214,11 +214,11 @@ func (s *supervisor) fail(text string) {
 
 // ended follows the death of the container's init.
 func (s *supervisor) ended(st proc.Status) {
+	oom := proc.OOMKills(s.cfg.OOMFiles) > s.task.oomBase // at once: systemd removes an empty group of its own
 	if s.cfg.KillAll {
 		s.killRest()
 	}
 	s.task.drain()
-	oom := proc.OOMKills(s.cfg.OOMFiles) > s.task.oomBase
 	s.conclude(shimproto.Exit{Code: st.Code, AtUnixNano: st.AtUnixNano, OOMKilled: oom})
 }
 

@@ -100,12 +100,13 @@ func TestSystemdDriver(t *testing.T) {
 		t.Run(runtime, func(t *testing.T) {
 			u := service(t, "--exec-opt", "native.cgroupdriver=systemd", "--default-runtime", runtime)
 			u.Busybox()
-			systemdDriver(t, u.Daemon)
+			systemdDriver(t, u.Daemon, map[string]string{"crun": "/container"}[runtime])
 		})
 	}
 }
 
-func systemdDriver(t *testing.T, d *harness.Daemon) {
+// systemdDriver tests one runtime, which makes containers' groups below the scopes at sub: crun leaves the scope to systemd.
+func systemdDriver(t *testing.T, d *harness.Daemon, sub string) {
 	if out := d.OK("info", "-f", "{{.CgroupDriver}} {{.CgroupVersion}}"); out != "systemd 2" {
 		t.Errorf("info: %s", out)
 	}
@@ -124,7 +125,7 @@ func systemdDriver(t *testing.T, d *harness.Daemon) {
 	}
 	d.OK("run", "-d", "--name", "box", "--network", "none", "-m", "64m", "--cpus", "0.5", "--pids-limit", "50", "--cpu-shares", "512", "busybox", "sleep", "1000")
 	id := inspect(d, "box", ".Id")
-	if got, want := group("box"), "/system.slice/docker-"+id+".scope"; got != want {
+	if got, want := group("box"), "/system.slice/docker-"+id+".scope"+sub; got != want {
 		t.Errorf("the group is %s, not %s", got, want)
 	}
 	if state := property(t, "docker-"+id+".scope", "ActiveState"); state != "active" {
@@ -149,7 +150,7 @@ func systemdDriver(t *testing.T, d *harness.Daemon) {
 	if out := d.OK("stats", "--no-stream", "--format", "{{.MemUsage}} {{.PIDs}}", "box"); !strings.Contains(out, "/ 96MiB 1") {
 		t.Errorf("stats: %s", out)
 	}
-	if out := d.OK("top", "box"); !strings.Contains(out, "sleep 1000") {
+	if out := d.OK("top", "box", "-o", "pid,args"); !strings.Contains(out, "sleep 1000") {
 		t.Errorf("top: %s", out)
 	}
 	d.OK("pause", "box")
@@ -159,7 +160,7 @@ func systemdDriver(t *testing.T, d *harness.Daemon) {
 	d.OK("unpause", "box")
 
 	d.OK("run", "-d", "--name", "slice", "--network", "none", "--cgroup-parent", "longshore-tests.slice", "busybox", "sleep", "1000")
-	if got, want := group("slice"), "/longshore.slice/longshore-tests.slice/docker-"+inspect(d, "slice", ".Id")+".scope"; got != want {
+	if got, want := group("slice"), "/longshore.slice/longshore-tests.slice/docker-"+inspect(d, "slice", ".Id")+".scope"+sub; got != want {
 		t.Errorf("the group is %s, not %s", got, want)
 	}
 	d.Fails("cgroup-parent for systemd cgroup should be a valid slice", "create", "--cgroup-parent", "/path", "busybox")

@@ -114,7 +114,7 @@ func (e *engine) assemble(ctx context.Context, down *closers) error {
 }
 
 func (e *engine) lookAtHost(ctx context.Context, _ *closers) (err error) {
-	if e.host, err = hostcheck.Gather(); err != nil {
+	if e.host, err = e.hostFacts(); err != nil {
 		return err
 	}
 	e.facts.Store(e.host)
@@ -125,10 +125,18 @@ func (e *engine) lookAtHost(ctx context.Context, _ *closers) (err error) {
 		if err := hostcheck.Systemd(); err != nil {
 			return err
 		}
-		e.host.Cgroup.Driver = "systemd"
 	}
 	e.runtimes, err = findRuntimes(ctx, e.cfg, e.log)
 	return err
+}
+
+// hostFacts are the host's, with what the configuration makes of them.
+func (e *engine) hostFacts() (*host.Facts, error) {
+	facts, err := hostcheck.Gather()
+	if err == nil && e.cfg.SystemdCgroups() {
+		facts.Cgroup.Driver = "systemd"
+	}
+	return facts, err
 }
 
 func (e *engine) openStores(ctx context.Context, down *closers) (err error) {
@@ -288,7 +296,7 @@ func (e *engine) restore(ctx context.Context) error {
 		e.log.Warn("volumes may be held by containers that are gone until the next start", "error", err)
 	}
 	// The networks have changed what the host does: forwarding.
-	now, err := hostcheck.Gather()
+	now, err := e.hostFacts()
 	if err != nil {
 		return err
 	}

@@ -64,10 +64,14 @@ func (r *runtimes) launch(cfg *engineconfig.Config) map[string]launch.Runtime {
 	for name, rt := range r.all {
 		b := rt.Binary
 		b.Name, b.Root = name, filepath.Join(cfg.ExecRoot, "runtime-"+name)
+		subgroup := ""
 		if cfg.SystemdCgroups() { // the runtime asks systemd for the group
+			if b.NoCgroup { // crun, which leaves the scope itself to systemd
+				subgroup = "container"
+			}
 			b.NoCgroup, b.Args = false, append(slices.Clone(b.Args), "--systemd-cgroup")
 		}
-		out[name] = launch.Runtime{Binary: b, BPF: rt.BPF, NoRecursiveReadOnly: !rt.RecursiveReadOnly}
+		out[name] = launch.Runtime{Binary: b, BPF: rt.BPF, NoRecursiveReadOnly: !rt.RecursiveReadOnly, Subgroup: subgroup}
 	}
 	return out
 }

@@ -35,6 +35,8 @@ type Runtime interface {
 	// Checkpoint writes the state of a running container to the directory image, by the OCI runtime and CRIU; the container
 	// goes on, or ends with exit.
 	Checkpoint(ctx context.Context, l Launch, image string, exit bool) error
+	// Update changes the limits of a running container by the OCI runtime, which tells systemd where that made the group.
+	Update(ctx context.Context, l Launch, r *specs.LinuxResources) error
 }
 
 // Adopted is what was found of an earlier run.

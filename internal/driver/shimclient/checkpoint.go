@@ -1,12 +1,16 @@
 package shimclient
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"longshore/internal/core/runtime"
 )
@@ -30,6 +34,22 @@ func (c *Client) Checkpoint(ctx context.Context, l runtime.Launch, image string,
 		return fmt.Errorf("%s: %w", runtimeName(l.Runtime), err)
 	}
 	return fmt.Errorf("%s did not terminate successfully: %w: %s path= %s", runtimeName(l.Runtime), err, words, filepath.Join(l.Dir, "dump.log"))
+}
+
+// Update implements runtime.Runtime.
+func (c *Client) Update(ctx context.Context, l runtime.Launch, r *specs.LinuxResources) error {
+	document, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	argv := append(commandLine(l.Runtime), "update", "--resources", "-", l.ID)
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Stdin = bytes.NewReader(document)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s did not change the limits: %w: %s", runtimeName(l.Runtime), err, checkpointWords(string(out)))
+	}
+	return nil
 }
 
 // checkpointWords are the last words of the OCI runtime on one line.

@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"longshore/internal/base/shimproto"
+	"longshore/internal/core/cgroup"
 	"longshore/internal/core/runtime"
 )
 
@@ -248,9 +249,11 @@ func oomFiles(l runtime.Launch) []string {
 	for _, d := range l.CgroupDirs {
 		add(d)
 	}
-	if len(l.CgroupDirs) == 0 && l.Spec.Linux != nil && strings.HasPrefix(l.Spec.Linux.CgroupsPath, "/") {
-		add("/sys/fs/cgroup/memory" + l.Spec.Linux.CgroupsPath)
-		add("/sys/fs/cgroup" + l.Spec.Linux.CgroupsPath)
+	if len(l.CgroupDirs) == 0 && l.Spec.Linux != nil {
+		if path := cgroup.RuntimePath(l.Spec.Linux.CgroupsPath); path != "" {
+			add("/sys/fs/cgroup/memory" + path)
+			add("/sys/fs/cgroup" + path)
+		}
 	}
 	return files
 }

@@ -16,6 +16,7 @@ import (
 	mobynet "github.com/moby/moby/api/types/network"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	runtimespec "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"longshore/internal/core/cgroup"
@@ -159,6 +160,10 @@ func (s *shims) Adopt(_ context.Context, l runtime.Launch) (runtime.Adopted, err
 }
 
 func (s *shims) Checkpoint(context.Context, runtime.Launch, string, bool) error { return nil }
+
+func (s *shims) Update(context.Context, runtime.Launch, *runtimespec.LinuxResources) error {
+	return nil
+}
 
 func (s *shims) Cleanup(_ context.Context, l runtime.Launch) error {
 	s.mu.Lock()

@@ -37,6 +37,8 @@ type Runtime struct {
 	BPF bool
 	// NoRecursiveReadOnly: the runtime does not know the mount option "rro".
 	NoRecursiveReadOnly bool
+	// Subgroup is the group that the runtime makes inside of systemd's scope for the container and its limits; empty: none.
+	Subgroup string
 }
 
 // Config are the daemon's settings for runs.
@@ -300,28 +302,6 @@ func (l *Launcher) Exec(rec *core.Record, spec *specs.Spec, req *container.ExecC
 	return ocispec.Exec(&ocispec.ExecInput{
 		Request: req, Spec: spec, Rootfs: l.Disk.Rootfs(rec.ID), GroupAdd: rec.HostConfig.GroupAdd, Host: l.Host,
 	})
-}
-
-// Group opens the control group of a running container.
-func (l *Launcher) Group(ctx context.Context, rec *core.Record) (cgroup.Group, error) {
-	if rec.Run == nil {
-		return nil, fault.Conflict("container %s is not running", rec.ID)
-	}
-	return l.Cgroups.Open(ctx, rec.Run.Cgroup)
-}
-
-// Update applies changed limits to a running container.
-func (l *Launcher) Update(ctx context.Context, rec *core.Record, r *container.Resources) error {
-	res, err := ocispec.Resources(r)
-	if err != nil {
-		return err
-	}
-	res.Devices = nil
-	g, err := l.Group(ctx, rec)
-	if err != nil {
-		return err
-	}
-	return g.Update(ctx, res)
 }
 
 func (l *Launcher) runtimeOf(rec *core.Record) (Runtime, error) {
