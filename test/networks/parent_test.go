@@ -169,7 +169,7 @@ func TestIPvlan(t *testing.T) {
 		if out := d.OK("exec", "aa", "ip", "route"); !strings.Contains(out, "default dev eth0") {
 			t.Errorf("%s: routes:\n%s", mode, out)
 		}
-		sh(t, "ip", "-n", h.ns, "route", "replace", "10.5.0.0/24", "dev", "wan1")
+		sh(t, "ip", "-n", h.ns, "route", "replace", "10.5.0.0/24", "via", here)
 		reaches(t, h.ns, "10.5.0.70", "aa")
 		d.OK("rm", "-f", "aa")
 		d.OK("network", "rm", mode)
