@@ -3,8 +3,12 @@ package build
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"io"
+	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	controlapi "github.com/moby/buildkit/api/services/control"
 	"google.golang.org/protobuf/proto"
@@ -49,6 +53,15 @@ func TestTrace(t *testing.T) {
 	}
 	if !strings.Contains(names, "[2/2] RUN echo traced | tee /f") || logs != "traced\n" || image == "" || image != d.OK("inspect", "-f", "{{.Id}}", "traced") {
 		t.Errorf("%s\n%s\n%s", names, logs, image)
+	}
+	filters := url.QueryEscape(`{"type":["image"],"event":["create"]}`)
+	events, err := d.Client().Get(fmt.Sprintf("http://d/v1.52/events?since=0&until=%d&filters=%s", time.Now().Unix()+1, filters))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer events.Body.Close()
+	if told, err := io.ReadAll(events.Body); err != nil || !strings.Contains(string(told), `"ID":"`+image+`"`) {
+		t.Errorf("no event tells of %s: %s %v", image, told, err)
 	}
 	failed := post(d, "1.41", "version=2", bytes.NewReader(files{"Dockerfile": "FROM busybox\nRUN exit 7\n"}.tar(t)))
 	if !strings.Contains(failed.body, `"errorDetail":{"message":`) || !strings.Contains(failed.body, "exit code: 7") {

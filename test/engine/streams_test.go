@@ -263,14 +263,14 @@ func copyLinks(t *testing.T, d *harness.Daemon) {
 	soon(t, d, "/escape", "exec", id, "sh", "-c", "ls /escape 2>/dev/null || true")
 	dir := t.TempDir()
 	for _, c := range []struct{ from, check string }{
-		{"/abs", "readlink abs"}, {"/home/rel/passwd", "head -c4 passwd"}, {"/d", "cat d/e/f"}, {"/d/.", "cat e/f"}, {"/d/e/f", "cat f"},
+		{"/abs", "readlink abs"}, {"/home/rel/passwd", "head -c4 passwd"}, {"/d", "cat d/e/f"}, {"/d/.", "cat e/f"}, {"/d/./", "cat e/f"}, {"/d/e/f", "cat f"},
 	} {
 		to := filepath.Join(dir, strings.ReplaceAll(c.from, "/", "_"))
 		if err := os.Mkdir(to, 0o755); err != nil {
 			t.Fatal(err)
 		}
 		d.OK("cp", id+":"+c.from, to)
-		want := map[string]string{"/abs": "/etc/passwd", "/home/rel/passwd": "root", "/d": "deep", "/d/.": "deep", "/d/e/f": "deep"}[c.from]
+		want := map[string]string{"/abs": "/etc/passwd", "/home/rel/passwd": "root", "/d": "deep", "/d/.": "deep", "/d/./": "deep", "/d/e/f": "deep"}[c.from]
 		if got := sh(t, d, "cd "+to+" && "+c.check); got != want {
 			t.Errorf("cp %s: %q, want %q", c.from, got, want)
 		}

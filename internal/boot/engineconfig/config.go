@@ -7,6 +7,7 @@ package engineconfig
 import (
 	"fmt"
 	"net/netip"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -342,6 +343,16 @@ func errUnsupported(file string, keys []string) error {
 	return fault.Invalid("unable to configure the engine with file %s: the following directives of dockerd are not supported by this version of Longshore: %s", file, strings.Join(keys, ", "))
 }
 
-func quoteBoth(key string, flag, file any) string {
-	return fmt.Sprintf("%s: (from flag: %v, from file: %v)", key, flag, file)
+func quoteBoth(key, flag, file string) string {
+	return fmt.Sprintf("%s: (from flag: %s, from file: %s)", key, masked(flag), masked(file))
+}
+
+// masked is a value without the user and password of a URL.
+func masked(value string) string {
+	u, err := url.Parse(value)
+	if err != nil || u.User == nil {
+		return value
+	}
+	u.User = url.UserPassword("xxxxx", "xxxxx")
+	return u.String()
 }

@@ -38,6 +38,7 @@ func TestRefused(t *testing.T) {
 	}{
 		{`{"nope": 1, "also": 2}`, "don't match any configuration option: also, nope", nil},
 		{`{"debug": true}`, "debug: (from flag: true, from file: true)", []string{"-D"}},
+		{`{"proxies": {"http-proxy": "http://me:secret@a:1", "no-proxy": "x"}}`, "in the configuration file: http-proxy: (from flag: http://xxxxx:xxxxx@b:2, from file: http://xxxxx:xxxxx@a:1)", []string{"--http-proxy", "http://me:secret@b:2"}},
 		{`{"hosts": ["unix:///x"]}`, "hosts: (from flag:", []string{"-H", "unix:///y"}},
 		{`{"rootless": true}`, "not supported by this version of Longshore: rootless (the engine needs root", nil},
 		{``, `argument "true" for "--rootless" flag: not supported by this version of Longshore: the engine needs root`, []string{"--rootless"}},

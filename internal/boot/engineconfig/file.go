@@ -132,9 +132,10 @@ func (c *Config) merge(doc []byte, f *pflag.FlagSet) error {
 		case !known[key]:
 			unknown = append(unknown, key)
 		case key != "runtimes" && f.Changed(name):
-			both = append(both, quoteBoth(key, f.Lookup(name).Value, string(v)))
+			both = append(both, quoteBoth(key, f.Lookup(name).Value.String(), strings.Trim(string(v), `"`)))
 		}
 	}
+	both = append(both, bothProxies(raw["proxies"], f)...)
 	for _, x := range []struct {
 		keys []string
 		err  func(string, []string) error
@@ -148,6 +149,18 @@ func (c *Config) merge(doc []byte, f *pflag.FlagSet) error {
 		return fault.Invalid("unable to configure the engine with file %s: %v", c.File, err)
 	}
 	return nil
+}
+
+// bothProxies are the proxies that a flag and the file's "proxies" name.
+func bothProxies(v json.RawMessage, f *pflag.FlagSet) (both []string) {
+	var inFile map[string]string
+	_ = json.Unmarshal(v, &inFile) // what is wrong with it is told when the whole file is read
+	for name, value := range inFile {
+		if f.Lookup(name) != nil && f.Changed(name) {
+			both = append(both, quoteBoth(name, f.Lookup(name).Value.String(), value))
+		}
+	}
+	return both
 }
 
 // keys are the daemon.json keys of Config.

@@ -24,7 +24,7 @@ func Read(text []byte, o Options) (*Plan, error) {
 	if o.Name == "" {
 		o.Name = DefaultName
 	}
-	if len(bytes.TrimSpace(text)) == 0 {
+	if len(text) == 0 {
 		return nil, fault.Invalid("the Dockerfile (%s) cannot be empty", o.Name)
 	}
 	parsed, err := parser.Parse(bytes.NewReader(text))

@@ -118,7 +118,7 @@ func TestPlanMarks(t *testing.T) {
 func TestRefused(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                                       "the Dockerfile (Dockerfile) cannot be empty",
-		"  \n\n":                                 "the Dockerfile (Dockerfile) cannot be empty",
+		"  \n\n":                                 "file with no instructions",
 		"# nothing\n":                            "dockerfile parse error on line 1, column 1: file with no instructions",
 		"FROM a\n  FOO bar":                      "dockerfile parse error on line 2, column 3: unknown instruction: FOO",
 		"FROM a\nRUN --nope x":                   "dockerfile parse error on line 2, column 5: unknown flag: --nope",

@@ -280,11 +280,11 @@ func (s *Service) publish(ctx context.Context, id string, a events.Action) error
 	return nil
 }
 
-// absolute cleans a path but keeps what says "the directory itself": a slash or a dot at the end.
+// absolute cleans a path but keeps what says "the directory itself": a slash or a dot at the end, or a dot and a slash.
 func absolute(name string) string {
 	clean := path.Join("/", name)
 	switch {
-	case name == ".", strings.HasSuffix(name, "/."):
+	case name == ".", name == "./", strings.HasSuffix(name, "/."), strings.HasSuffix(name, "/./"):
 		return strings.TrimSuffix(clean, "/") + "/."
 	case strings.HasSuffix(name, "/") && clean != "/":
 		return clean + "/"

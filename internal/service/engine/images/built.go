@@ -27,8 +27,12 @@ func (s *Service) Lookup(ref string) (ocispec.Descriptor, time.Time, error) {
 
 // AddBuilt implements builds.Images.
 func (s *Service) AddBuilt(ctx context.Context, target ocispec.Descriptor, refs []reference.Named) error {
+	id := target.Digest.String()
 	if len(refs) == 0 {
-		_, err := s.add(ctx, target, nil, "")
+		e, err := s.add(ctx, target, nil, "")
+		if err == nil {
+			s.publish(ctx, events.ActionCreate, id, id, labels(e))
+		}
 		return err
 	}
 	links, err := s.store.Links(ctx, target)
@@ -44,8 +48,9 @@ func (s *Service) AddBuilt(ctx context.Context, target ocispec.Descriptor, refs 
 	if err := s.apply(ctx, c); err != nil {
 		return err
 	}
+	s.publish(ctx, events.ActionCreate, id, id, labels(s.cat.Target(target.Digest)))
 	for _, ref := range refs {
-		s.publish(ctx, events.ActionTag, target.Digest.String(), reference.FamiliarString(ref), labels(s.cat.Target(target.Digest)))
+		s.publish(ctx, events.ActionTag, id, reference.FamiliarString(ref), labels(s.cat.Target(target.Digest)))
 	}
 	return nil
 }

@@ -87,7 +87,7 @@ func (s *Service) defaultAddress(f defaultFamily, was network.Record, name strin
 		if err != nil || p.IsValid() {
 			return p, err
 		}
-		if s.cfg.Bridge != "" && !f.ipv6 {
+		if s.cfg.Bridge != "" && !f.ipv6 && !f.fixed.IsValid() {
 			return p, fmt.Errorf("networks: bridge %s has no IPv4 address", name)
 		}
 	}
