@@ -215,9 +215,12 @@ func TestReadOnlyDisk(t *testing.T) {
 	for range 3 {
 		_ = unix.Unmount(d.DataRoot(), 0)
 	}
-	image := d.Dir + ".ext4"
 	unmountAll(t, d)
-	command(t, "mount", "-o", "loop", image, d.DataRoot())
+	// A copy, for whoever made a mount namespace meanwhile still has the read-only one, which a mount of the same file would find.
+	repaired := d.Dir + ".repaired.ext4"
+	t.Cleanup(func() { _ = os.Remove(repaired) })
+	command(t, "cp", "--sparse=always", d.Dir+".ext4", repaired)
+	command(t, "mount", "-o", "loop", repaired, d.DataRoot())
 	d.Up()
 	if s := prompt(t, d, "inspect", "-f", "{{.State.Status}}", "box"); s != "exited" {
 		t.Errorf("after the repair the container is %s", s)
