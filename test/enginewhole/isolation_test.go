@@ -311,6 +311,10 @@ func TestVolumeSubpath(t *testing.T) {
 	if out := d.OK("run", "--rm", "-v", "data:/d", "busybox", "cat", "/d/a/b/g"); out != "two" {
 		t.Errorf("written through the subpath: %q", out)
 	}
+	d.OK("run", "--rm", "-v", "data:/d", "busybox", "mkdir", "/d/empty")
+	if out := d.OK("run", "--rm", "--mount", "type=volume,src=data,dst=/var,volume-subpath=empty", "busybox", "ls", "/var"); !strings.Contains(out, "spool") {
+		t.Errorf("an empty directory of a volume has not got the image's content: %q", out)
+	}
 	for sub, words := range map[string]string{
 		"abs": "path concatenation escapes the base directory", "up": "path concatenation escapes the base directory",
 		"none": "no such file or directory", "../x": "subpath must be a relative path within the volume",

@@ -207,6 +207,9 @@ func openIn(root, path string) (*os.File, error) {
 // is mounted for a user namespace are translated back: dst is not.
 func (d *Disk) CopyUp(ctx context.Context, root, target, dst string, shifted bool) error {
 	entries, err := os.ReadDir(dst)
+	if errors.Is(err, unix.ENOTDIR) { // a file of a volume
+		return nil
+	}
 	if err != nil || len(entries) > 0 {
 		return err
 	}

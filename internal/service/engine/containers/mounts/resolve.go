@@ -2,6 +2,7 @@ package mounts
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strconv"
@@ -118,7 +119,7 @@ func NeedsCopy(list []core.Mount) bool {
 }
 
 func fillable(m *core.Mount) bool {
-	return m.Type == mount.TypeVolume && !m.NoCopy && !m.Inherited && m.Subpath == ""
+	return m.Type == mount.TypeVolume && !m.NoCopy && !m.Inherited
 }
 
 // Target is the container that volumes are filled for.
@@ -129,7 +130,7 @@ type Target struct {
 	Shifted bool
 }
 
-// Fill copies the image's content into volumes that are empty.
+// Fill copies the image's content into volumes that are empty, and into empty directories of volumes that mounts name.
 func (r *Resolver) Fill(ctx context.Context, to Target, list []core.Mount) error {
 	for i := range list {
 		m := &list[i]
@@ -140,7 +141,13 @@ func (r *Resolver) Fill(ctx context.Context, to Target, list []core.Mount) error
 		if err != nil {
 			return err
 		}
-		err = r.Files.CopyUp(ctx, to.Root, m.Destination, v.Mountpoint, to.Shifted)
+		dst, gone := r.part(place{to.ID, i, to.Shifted}, v.Mountpoint, m.Subpath)
+		if gone == nil { // the start tells what is wrong with a subpath
+			err = r.Files.CopyUp(ctx, to.Root, m.Destination, dst, to.Shifted)
+		}
+		if m.Subpath != "" {
+			err = errors.Join(err, r.Files.ClearPlaces(to.ID))
+		}
 		if uerr := r.Volumes.Unmount(ctx, m.Name, to.ID); err == nil {
 			err = uerr
 		}
