@@ -2,6 +2,7 @@ package engineboot
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/moby/moby/api/types/registry"
@@ -22,6 +23,28 @@ func addressPools(configured []engineconfig.AddressPool, builtIn []corenet.Addre
 	}
 	for _, p := range builtIn {
 		out = append(out, api.NetworkAddressPool{Base: p.Base, Size: p.Size})
+	}
+	return out
+}
+
+// apiWarnings are about addresses of the network at which anybody may call the API.
+func apiWarnings(c *engineconfig.Config) (out []string) {
+	for _, host := range c.Hosts {
+		proto, addr, ok := strings.Cut(host, "://")
+		if !ok {
+			proto, addr = "tcp", host
+		}
+		where := ""
+		switch {
+		case proto != "tcp":
+		case !c.TLS && !c.TLSVerify:
+			where = "http://" + addr + " without encryption"
+		case !c.TLSVerify && !slices.Contains(c.RequireToken, "tcp"):
+			where = "https://" + addr + " without TLS client verification"
+		}
+		if where != "" {
+			out = append(out, "WARNING: API is accessible on "+where+".\n         Access to the remote API is equivalent to root access on the host.")
+		}
 	}
 	return out
 }

@@ -88,6 +88,7 @@ func (e *engine) systemConfig() (system.Config, error) {
 		Runtimes: known, DefaultRuntime: e.runtimes.def, InitBinary: "docker-init", RuntimeCommit: def.Commit,
 		HTTPProxy: c.HTTPProxy, HTTPSProxy: c.HTTPSProxy, NoProxy: c.NoProxy,
 		AddressPools: addressPools(c.AddressPools, corenet.DefaultPools()), Firewall: firewallBackend(c.FirewallBackend, nftables.Usable() == nil),
+		Warnings:        apiWarnings(c),
 		Registry:        registries(c.InsecureRegistry, c.RegistryMirrors),
 		SecurityOptions: e.securityOptions(profile),
 	}, nil
