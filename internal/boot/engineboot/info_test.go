@@ -10,7 +10,7 @@ import (
 func TestAPIWarnings(t *testing.T) {
 	const addr = "0.0.0.0:2375"
 	for want, c := range map[string]engineconfig.Config{
-		"":                                {Hosts: []string{"unix:///x", "fd://"}},
+		"":                                 {Hosts: []string{"unix:///x", "fd://"}},
 		"http://" + addr + " without enc":  {Hosts: []string{"unix:///x", "tcp://" + addr}, RequireToken: []string{"tcp"}},
 		"http://" + addr + " without encr": {Hosts: []string{addr}},
 		"https://" + addr + " without TLS": {Hosts: []string{"tcp://" + addr}, TLS: true},
