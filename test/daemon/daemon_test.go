@@ -140,7 +140,7 @@ func TestReload(t *testing.T) {
 	d.Busybox()
 	before := ask()
 	config(`{"labels": ["a=b"], "debug": true, "live-restore": false, "registry-mirrors": ["http://127.0.0.1:1"], "default-runtime": "runc", "mtu": 1400}`)
-	harness.Eventually(t, patience, "settings in force", func() bool { return ask() == "[a=b] true false runc [http://127.0.0.1:1]" })
+	harness.Eventually(t, patience, "settings in force", func() bool { return ask() == "[a=b] true false runc [http://127.0.0.1:1/]" })
 	harness.Eventually(t, patience, "an event", func() bool {
 		return d.OK("events", "--since", "1h", "--until", "0s", "--filter", "type=daemon", "--format", `{{.Action}} {{index .Actor.Attributes "labels"}}`) == `reload ["a=b"]`
 	})
