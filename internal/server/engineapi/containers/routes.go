@@ -22,7 +22,7 @@ func Routes(svc *containers.Service, experimental bool) []route.Route {
 		{Method: "GET", Pattern: "/containers/json", Since: "1.0", Handle: h.list},
 		{Method: "POST", Pattern: "/containers/create", Since: "1.0", Handle: h.create},
 		{Method: "POST", Pattern: "/containers/prune", Since: "1.25", Handle: h.prune},
-		{Method: "GET", Pattern: "/containers/{id...}/json", Since: "1.0", Handle: h.inspect},
+		{Method: "GET", Pattern: "/containers/{id}/json", Since: "1.0", Handle: h.inspect},
 		{Method: "GET", Pattern: "/containers/{id}/top", Since: "1.3", Handle: h.top},
 		{Method: "GET", Pattern: "/containers/{id}/logs", Since: "1.11", Handle: h.logs},
 		{Method: "GET", Pattern: "/containers/{id}/stats", Since: "1.17", Handle: h.stats},

@@ -24,9 +24,6 @@ type InspectOptions struct {
 // Inspect shows a container from its snapshot.
 func (s *Service) Inspect(ctx context.Context, ref string, o InspectOptions) (*container.InspectResponse, error) {
 	h, err := s.find(ref)
-	if id, ok := launch.Linked(ref, s.recordOf); ok && err != nil {
-		h, err = s.find(id)
-	}
 	if err != nil {
 		return nil, err
 	}

@@ -71,28 +71,6 @@ func LinksTo(rec, child *core.Record) bool {
 	})
 }
 
-// Linked is the container that "parent/alias" means by a link of the parent.
-func Linked(name string, find Finder) (id string, ok bool) {
-	parent, alias, ok := strings.Cut(strings.TrimPrefix(name, "/"), "/")
-	if !ok {
-		return "", false
-	}
-	rec, err := find(parent)
-	if err != nil {
-		return "", false
-	}
-	for _, l := range rec.HostConfig.Links {
-		if target, as := ParseLink(l); as == alias {
-			child, err := find(target)
-			if err != nil {
-				return "", false
-			}
-			return child.ID, true
-		}
-	}
-	return "", false
-}
-
 // Unlink is what is left of a container's links without the one of that alias; false: it has none.
 func Unlink(links []string, alias string) ([]string, bool) {
 	left := slices.DeleteFunc(slices.Clone(links), func(l string) bool {
