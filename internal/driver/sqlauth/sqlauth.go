@@ -56,10 +56,28 @@ func OpenPostgres(ctx context.Context, dsn string) (*Store, error) {
 }
 
 func open(ctx context.Context, s *Store) (*Store, error) {
-	if err := s.migrate(ctx); err != nil {
+	err := s.migrate(ctx)
+	for end := time.Now().Add(busyLimit); isBusy(err) && time.Now().Before(end) && ctx.Err() == nil; err = s.migrate(ctx) {
+		<-time.After(busyPause)
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open credentials: %w", err), s.db.Close())
 	}
 	return s, nil
+}
+
+// SQLite waits for locks (busy_timeout), but not where instances that start together make the file a WAL at the same time, or the
+// last one of others takes the WAL away: that is tried again.
+const (
+	busyLimit = 10 * time.Second
+	busyPause = 10 * time.Millisecond
+)
+
+// isBusy tells SQLITE_BUSY and its kinds.
+func isBusy(err error) bool {
+	const busy = 5 // SQLITE_BUSY
+	var e *sqlite.Error
+	return errors.As(err, &e) && e.Code()&0xff == busy
 }
 
 // Close waits for nothing: the caller has stopped using the store.
